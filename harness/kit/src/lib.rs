@@ -1,0 +1,18 @@
+//! What a hidden checker imports.
+//!
+//! A checker is a file of plain `#[test]` functions over a module called `subject`. Each of them
+//! hands its body to [`check`], which gives it a deadline, turns whatever happens into one verdict,
+//! and tells that verdict to the runner when there is one. The rest of the crate is what such
+//! bodies need: the learner's [`answers`], [`evidence`] that has to prove something, [`seed`]s that
+//! can be replayed, [`paired`] measurement, and, by feature, virtual time and captured telemetry.
+//!
+//! Not for labs: a lab's own code never depends on this crate, only its tests do.
+
+pub mod answers;
+mod check;
+pub mod evidence;
+pub mod place;
+pub mod protocol;
+pub mod seed;
+
+pub use check::{check, check_within, not_run, step, symptom, unanswered};

@@ -1,0 +1,1 @@
+//! 18-1-1-read-pool-metrics

@@ -1,0 +1,1 @@
+//! 18-1-2-instrument-pool

@@ -1,0 +1,1 @@
+//! 17-7-2-two-node-cache

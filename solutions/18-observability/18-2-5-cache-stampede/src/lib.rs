@@ -1,0 +1,1 @@
+//! 18-2-5-cache-stampede

@@ -1,0 +1,1 @@
+//! 18-4-2-trace-the-pool
