@@ -1,0 +1,26 @@
+//! Every server for real. A test whose server this machine lacks says so on the screen and passes,
+//! unless `NIGHTSHIFT_REQUIRE_BACKENDS=1`.
+
+use std::io::Write;
+use std::thread;
+
+use backends::Unavailable;
+
+mod etcd;
+
+/// The server, or `None` after saying why the test is not run.
+fn or_not_run<T>(started: Result<T, Unavailable>) -> Option<T> {
+    match started {
+        Ok(server) => Some(server),
+        Err(unavailable) if unavailable.required() => panic!("could not {unavailable}"),
+        Err(unavailable) => {
+            let test = thread::current().name().unwrap_or("test").to_owned();
+            // The stream itself is not captured, unlike what `eprintln!` prints.
+            let _ = writeln!(
+                std::io::stderr(),
+                "not run: {test}: could not {unavailable}"
+            );
+            None
+        }
+    }
+}
