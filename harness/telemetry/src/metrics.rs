@@ -28,18 +28,23 @@
 //! # What is accepted
 //!
 //! Exposition is read as leniently as a Prometheus server reads it: a `# TYPE` that comes late and
-//! interleaved families pass here and are for a lint to report. OpenMetrics is read as strictly as
+//! interleaved families pass here and are reported by [`lint`]. OpenMetrics is read as strictly as
 //! its specification says MUST. Quoted UTF-8 names (Prometheus 3) belong to neither format version
 //! and are refused.
 
+mod delta;
 mod histogram;
+mod lint;
 mod parse;
+mod write;
 
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+pub use delta::{Delta, Series};
 pub use histogram::{Bucket, Histogram, HistogramError};
+pub use lint::{Finding, Rule, lint};
 
 use crate::ParseError;
 

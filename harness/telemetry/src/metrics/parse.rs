@@ -10,10 +10,10 @@ use super::{
 use crate::ParseError;
 use crate::source::{Cursor, check_size};
 
-/// A scrape with what only a lint wants to know of its text.
+/// A scrape with what only [`super::lint`] wants to know of its text.
 pub(super) struct Parsed {
     pub(super) scrape: Scrape,
-    /// For each family the line of its `# TYPE`, if any.
+    /// The line of each family's `# TYPE`, if any.
     pub(super) type_lines: Vec<Option<usize>>,
 }
 
