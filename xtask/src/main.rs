@@ -1,1 +1,55 @@
-fn main() {}
+//! The runner: opens, judges, hints, resets and verifies labs.
+//!
+//! This file only parses the command line and hands over; each verb has a module of its own.
+
+mod build;
+mod catalog;
+mod manifest;
+mod progress;
+mod screen;
+
+mod hint;
+mod list;
+mod next;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Labs for people who will be woken at three in the morning by a concurrent system.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 80)]
+#[command(disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// List the labs, and where you stand in each
+    List(list::Options),
+    /// Show the brief of the next lab
+    Next(next::Options),
+    /// Judge a lab: build its checker, run every check, show the symptoms
+    Run(run::Options),
+    /// A hint for the checks of a lab that fail now
+    Hint(hint::Options),
+}
+
+fn main() -> ExitCode {
+    judge::supervise_if_asked();
+    let cli = Cli::parse();
+    let outcome = match cli.verb {
+        None => next::overview(),
+        Some(Verb::List(options)) => list::list(&options),
+        Some(Verb::Next(options)) => next::next(&options),
+        Some(Verb::Run(options)) => run::run(&options),
+        Some(Verb::Hint(options)) => hint::hint(&options),
+    };
+    outcome.unwrap_or_else(|error| {
+        screen::error(&error);
+        ExitCode::from(2)
+    })
+}

@@ -95,12 +95,15 @@ impl Setup {
             error_share: chance.between(0.001, 0.004),
             timeout: 6.0,
             bounds,
-            duration: chance.between(240.0, 420.0),
+            duration: chance.between(80.0, 140.0),
         };
         match fault {
             Fault::None | Fault::BusyOnly => {}
             Fault::Overload => setup.arrivals = capacity * chance.between(1.06, 1.14),
             Fault::SlowDependency | Fault::TimeoutsUnobserved => {
+                if fault == Fault::TimeoutsUnobserved {
+                    setup.slow_median = chance.between(5.0, 6.0);
+                }
                 setup.slow_share = chance.between(0.011, 0.025);
                 let held = mean + setup.slow_share * setup.slow_median;
                 setup.arrivals = capacity * mean / held * chance.between(1.12, 1.25);
@@ -386,7 +389,10 @@ mod tests {
         // L = λ W (Little, 1961): the mean number of busy workers is the arrival rate times the
         // mean run time. Measured here as the time that workers were held, over the duration.
         for seed in 0..10 {
-            let setup = Setup::drawn(Fault::None, seed);
+            let setup = Setup {
+                duration: 600.0,
+                ..Setup::drawn(Fault::None, seed)
+            };
             let truth = run(&setup, seed).truth;
             let held: f64 = truth.observed.iter().sum();
             let mean = setup.median * libm::exp(setup.sigma * setup.sigma / 2.0);

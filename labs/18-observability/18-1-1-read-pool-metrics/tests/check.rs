@@ -1,0 +1,3 @@
+use read_pool_metrics as subject;
+#[path = "../../../../harness/checks/18-observability/18_1_1.rs"]
+mod check;

@@ -1,0 +1,112 @@
+//! What the runner prints, in one hand: words before colors, 80 columns, no escape sequences
+//! where nobody asked for them.
+
+use std::fmt::Display;
+
+use console::{Style, measure_text_width, style};
+use judge::Verdict;
+
+/// Lines are filled up to here, whatever the terminal's width.
+const WIDTH: usize = 80;
+
+/// A runner's own error, on standard error: what could not be done, and why.
+pub fn error(error: &anyhow::Error) {
+    eprintln!("{} {error:#}", style("error:").red().bold().for_stderr());
+}
+
+/// Something that the learner should know and that stops nothing.
+pub fn note(text: impl Display) {
+    eprintln!("{} {text}", style("note:").cyan().for_stderr());
+}
+
+/// A title line: the left part bold, the right part dim at the right edge.
+pub fn title(left: &str, right: &str) {
+    let gap = WIDTH
+        .saturating_sub(measure_text_width(left) + measure_text_width(right))
+        .max(2);
+    println!("{}{}{}", style(left).bold(), " ".repeat(gap), style(right).dim());
+}
+
+/// The four-letter word with which a verdict's line begins.
+pub fn word(verdict: &Verdict) -> console::StyledObject<&'static str> {
+    match verdict {
+        Verdict::Passed => style("pass").green(),
+        Verdict::Unanswered { .. } => style("open").yellow(),
+        Verdict::NotRun { .. } => style("skip").yellow(),
+        _ => style("FAIL").red().bold(),
+    }
+}
+
+/// Text in a paragraph, indented, filled to the width. Lines that are laid out already, such as
+/// tables and code, begin with a space and are left as they are.
+pub fn indented(text: &str, indent: usize) -> String {
+    let prefix = " ".repeat(indent);
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        if line.starts_with(' ') || line.is_empty() || measure_text_width(line) + indent <= WIDTH {
+            lines.push(format!("{prefix}{line}").trim_end().to_owned());
+            continue;
+        }
+        let mut filled = String::new();
+        for word in line.split(' ') {
+            let width = measure_text_width(&filled) + 1 + measure_text_width(word);
+            if !filled.is_empty() && width + indent > WIDTH {
+                lines.push(format!("{prefix}{filled}"));
+                filled.clear();
+            }
+            if !filled.is_empty() {
+                filled.push(' ');
+            }
+            filled.push_str(word);
+        }
+        lines.push(format!("{prefix}{filled}"));
+    }
+    lines.join("\n")
+}
+
+/// `1 check`, `2 checks`.
+pub fn counted(count: usize, what: &str) -> String {
+    if count == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{count} {what}s")
+    }
+}
+
+/// A share as a bar of `width` cells.
+pub fn bar(done: u32, of: u32, width: usize) -> String {
+    let cells = if of == 0 {
+        0
+    } else {
+        usize::try_from(u64::from(done) * width as u64 / u64::from(of)).unwrap_or(width)
+    };
+    format!("{}{}", "#".repeat(cells), ".".repeat(width - cells.min(width)))
+}
+
+/// A command that the learner can type.
+pub fn command(text: impl Display) -> console::StyledObject<String> {
+    Style::new().cyan().apply_to(text.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_filled_and_laid_out_lines_are_kept() {
+        let text = format!("{}\n  a   table   row that is far longer than eighty columns would allow, and stays as it is", "word ".repeat(30).trim());
+        let shown = indented(&text, 6);
+        for line in shown.lines().take_while(|line| !line.contains("table")) {
+            assert!(measure_text_width(line) <= WIDTH, "{line}");
+        }
+        assert!(shown.contains("        a   table   row that is far longer"));
+    }
+
+    #[test]
+    fn a_bar_is_full_only_at_the_end() {
+        assert_eq!(bar(0, 10, 5), ".....");
+        assert_eq!(bar(9, 10, 5), "####.");
+        assert_eq!(bar(10, 10, 5), "#####");
+        assert_eq!(bar(0, 0, 5), ".....");
+    }
+}
