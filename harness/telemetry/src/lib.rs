@@ -3,6 +3,7 @@
 //! | module | what it reads |
 //! |---|---|
 //! | [`metrics`] | a scrape: Prometheus text exposition and OpenMetrics text |
+//! | [`logs`] | structured logs, one JSON object a line |
 //!
 //! The parsers turn text into values and stop there: no quantile, no rate, no diagnosis. Those are
 //! what the labs ask for. Nothing here opens a file or a socket either; the caller brings the text.
@@ -10,6 +11,7 @@
 //! Input is taken to be hostile: every parser returns an error rather than panicking, and holds a
 //! documented limit on everything that could grow (see the `MAX_…` constants of each module).
 
+pub mod logs;
 pub mod metrics;
 mod source;
 

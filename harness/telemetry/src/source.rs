@@ -149,3 +149,41 @@ impl<'a> Cursor<'a> {
         )
     }
 }
+
+/// Turns a JSON error into one that counts lines of the whole text and columns in characters.
+///
+/// `text` is what was given to the JSON parser, and begins on line `first_line`.
+pub(crate) fn json_error(
+    text: &str,
+    first_line: usize,
+    expected: &str,
+    error: &serde_json::Error,
+) -> ParseError {
+    let line = error.line().max(1);
+    let content = text.split('\n').nth(line - 1).unwrap_or_default();
+    // serde_json counts bytes, and stands on the byte before the one it could not take at the end.
+    let before = content
+        .char_indices()
+        .take_while(|(at, _)| at + 1 < error.column())
+        .count();
+    let message = error.to_string();
+    let message = match message.rfind(" at line ") {
+        Some(end) => &message[..end],
+        None => &message,
+    };
+    ParseError::new(
+        first_line + line - 1,
+        before + 1,
+        expected,
+        format!("JSON in which {}", json_problem(message)),
+    )
+}
+
+fn json_problem(message: &str) -> String {
+    const MAX_CHARS: usize = 160;
+    let message: String = message.chars().take(MAX_CHARS).collect();
+    match message.strip_prefix("EOF while parsing") {
+        Some(rest) => format!("the text ends within{rest}"),
+        None => format!("this fails: {message}"),
+    }
+}
