@@ -67,8 +67,13 @@ pub fn cargo() -> Command {
         let leaks = name.to_str().is_some_and(|name| {
             name.starts_with("CARGO_PKG_")
                 || name.starts_with("CARGO_BIN_")
-                || ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO_CRATE_NAME", "OUT_DIR"]
-                    .contains(&name)
+                || [
+                    "CARGO_MANIFEST_DIR",
+                    "CARGO_MANIFEST_PATH",
+                    "CARGO_CRATE_NAME",
+                    "OUT_DIR",
+                ]
+                .contains(&name)
         });
         if leaks {
             cargo.env_remove(name);
@@ -113,7 +118,9 @@ pub fn build(plan: &Plan) -> Result<Built> {
     let reader = thread::spawn(move || read_messages(messages));
     let in_time = show_progress(&heard, &mut cargo, plan.limit);
     let status = cargo.wait().context("could not wait for cargo")?;
-    let mut built = reader.join().map_err(|_| anyhow!("cargo's messages could not be read"))?;
+    let mut built = reader
+        .join()
+        .map_err(|_| anyhow!("cargo's messages could not be read"))?;
     let words = words.join().unwrap_or_default();
     if !in_time {
         let limit = plan.limit.unwrap_or_default();
@@ -183,7 +190,10 @@ fn read_messages(messages: impl Read) -> Built {
                     level if level.starts_with("error") => &mut built.errors,
                     _ => continue,
                 };
-                words.entry(package_name(&package_id)).or_default().push_str(&text);
+                words
+                    .entry(package_name(&package_id))
+                    .or_default()
+                    .push_str(&text);
             }
             _ => {}
         }
@@ -206,7 +216,10 @@ fn package_name(id: &str) -> String {
     }
 }
 
-fn follow(stderr: impl Read + Send + 'static, said: mpsc::Sender<String>) -> thread::JoinHandle<String> {
+fn follow(
+    stderr: impl Read + Send + 'static,
+    said: mpsc::Sender<String>,
+) -> thread::JoinHandle<String> {
     thread::spawn(move || {
         let mut words = String::new();
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
@@ -220,11 +233,14 @@ fn follow(stderr: impl Read + Send + 'static, said: mpsc::Sender<String>) -> thr
 
 /// Shows what cargo compiles until it has closed its standard error. `false` when the limit
 /// passed first, and cargo was killed.
-fn show_progress(heard: &mpsc::Receiver<String>, cargo: &mut Child, limit: Option<Duration>) -> bool {
+fn show_progress(
+    heard: &mpsc::Receiver<String>,
+    cargo: &mut Child,
+    limit: Option<Duration>,
+) -> bool {
     let started = Instant::now();
-    let spinner = ProgressBar::new_spinner().with_style(
-        ProgressStyle::with_template("{spinner} {msg}").expect("a template of ours"),
-    );
+    let spinner = ProgressBar::new_spinner()
+        .with_style(ProgressStyle::with_template("{spinner} {msg}").expect("a template of ours"));
     let drawn = console::user_attended_stderr();
     let mut told = false;
     let mut compiled = 0;
@@ -267,7 +283,10 @@ mod tests {
     #[test]
     fn a_package_is_named_in_both_forms_of_its_id() {
         for (id, name) in [
-            ("path+file:///a/labs/18-1-1-x#read-pool-metrics@0.1.0", "read-pool-metrics"),
+            (
+                "path+file:///a/labs/18-1-1-x#read-pool-metrics@0.1.0",
+                "read-pool-metrics",
+            ),
             ("path+file:///a/labs/request-id#0.1.0", "request-id"),
             ("registry+https://example.org/index#tokio@1.54.1", "tokio"),
         ] {

@@ -55,12 +55,18 @@ impl Lab {
     /// The hidden checker.
     pub fn checker(&self) -> PathBuf {
         let file = format!("{}.rs", self.id().underscored());
-        self.root.join("harness/checks").join(&self.chapter).join(file)
+        self.root
+            .join("harness/checks")
+            .join(&self.chapter)
+            .join(file)
     }
 
     /// A path as a person at the root would write it.
     pub fn relative(&self, path: &Path) -> String {
-        path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
+        path.strip_prefix(&self.root)
+            .unwrap_or(path)
+            .display()
+            .to_string()
     }
 
     fn under(&self, top: &str) -> PathBuf {
@@ -122,7 +128,11 @@ impl Catalog {
         let part = lower.replace('.', "-");
         let holding: Vec<&Lab> = match part.as_str() {
             "" => Vec::new(),
-            part => self.labs.iter().filter(|lab| lab.slug.contains(part)).collect(),
+            part => self
+                .labs
+                .iter()
+                .filter(|lab| lab.slug.contains(part))
+                .collect(),
         };
         match holding.as_slice() {
             [lab] => Ok(lab),
@@ -233,8 +243,13 @@ mod tests {
     #[test]
     fn what_names_no_lab_or_several_lists_the_nearest() {
         let catalog = Catalog::load().expect("the labs are whole");
-        let unknown = catalog.find("reed-pool-metrics").expect_err("a typing error");
-        assert!(unknown.to_string().contains("read-pool-metrics"), "{unknown}");
+        let unknown = catalog
+            .find("reed-pool-metrics")
+            .expect_err("a typing error");
+        assert!(
+            unknown.to_string().contains("read-pool-metrics"),
+            "{unknown}"
+        );
         let several = catalog.find("pool").expect_err("several labs have it");
         assert!(several.to_string().contains("could be any of"), "{several}");
         for query in ["", ".", "/", "99.9.9", "\u{0}", "💥"] {

@@ -4,6 +4,7 @@
 
 mod build;
 mod catalog;
+mod judging;
 mod manifest;
 mod progress;
 mod screen;

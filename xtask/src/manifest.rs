@@ -25,11 +25,7 @@ impl LabId {
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim().to_ascii_lowercase();
         let (text, family, parts) = match text.strip_prefix('m') {
-            Some(rest) => (
-                rest.trim_start_matches(['-', '.', '_']),
-                Family::Monitor,
-                1,
-            ),
+            Some(rest) => (rest.trim_start_matches(['-', '.', '_']), Family::Monitor, 1),
             None => (text.as_str(), Family::Chapter, 3),
         };
         let numbers: Vec<u32> = text
@@ -232,7 +228,13 @@ impl Manifest {
             bail!("a lab has at least one kind, one check and one file of the learner's");
         }
         for check in &self.checks {
-            if self.checks.iter().filter(|other| other.name == check.name).count() > 1 {
+            if self
+                .checks
+                .iter()
+                .filter(|other| other.name == check.name)
+                .count()
+                > 1
+            {
                 bail!("the check `{}` is declared twice", check.name);
             }
         }
@@ -266,7 +268,9 @@ mod tests {
         for text in ["m-10", "M-10", "m10", "m.10"] {
             assert_eq!(LabId::parse(text).expect(text).to_string(), "m-10");
         }
-        for text in ["", "18", "18.1", "18.1.1.1", "18.1.x", "m", "m-1-2", "-1.1.1"] {
+        for text in [
+            "", "18", "18.1", "18.1.1.1", "18.1.x", "m", "m-1-2", "-1.1.1",
+        ] {
             assert_eq!(LabId::parse(text), None, "{text}");
         }
     }

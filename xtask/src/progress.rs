@@ -47,7 +47,10 @@ pub struct Standing {
 impl Standing {
     /// The points of the checks that passed.
     pub fn points(&self, manifest: &Manifest) -> u32 {
-        let counted = manifest.checks.iter().filter(|check| self.passed.contains(&check.name));
+        let counted = manifest
+            .checks
+            .iter()
+            .filter(|check| self.passed.contains(&check.name));
         counted.map(|check| check.points).sum()
     }
 }
@@ -135,7 +138,10 @@ fn set_aside(path: &Path, why: &str) -> Result<()> {
         .map_or(0, |since| since.as_secs());
     let kept = path.with_extension(format!("json.unreadable-{seconds}"));
     std::fs::rename(path, &kept).with_context(|| {
-        format!("could not read your progress ({why}), nor move {} aside", path.display())
+        format!(
+            "could not read your progress ({why}), nor move {} aside",
+            path.display()
+        )
     })?;
     screen::note(format!(
         "could not read your progress: {why}. It is kept as {} and counting starts anew; your \
@@ -182,7 +188,10 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_read_is_set_aside_and_kept() {
         let root = tempfile::tempdir().expect("a folder");
-        for (index, text) in ["", "{", "[]", "{\"version\":99,\"labs\":{}}", "\u{0}"].iter().enumerate() {
+        for (index, text) in ["", "{", "[]", "{\"version\":99,\"labs\":{}}", "\u{0}"]
+            .iter()
+            .enumerate()
+        {
             let folder = root.path().join(index.to_string()).join(FOLDER);
             std::fs::create_dir_all(&folder).expect("a folder");
             std::fs::write(folder.join(FILE), text).expect("written");

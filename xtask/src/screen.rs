@@ -24,7 +24,12 @@ pub fn title(left: &str, right: &str) {
     let gap = WIDTH
         .saturating_sub(measure_text_width(left) + measure_text_width(right))
         .max(2);
-    println!("{}{}{}", style(left).bold(), " ".repeat(gap), style(right).dim());
+    println!(
+        "{}{}{}",
+        style(left).bold(),
+        " ".repeat(gap),
+        style(right).dim()
+    );
 }
 
 /// The four-letter word with which a verdict's line begins.
@@ -80,7 +85,11 @@ pub fn bar(done: u32, of: u32, width: usize) -> String {
     } else {
         usize::try_from(u64::from(done) * width as u64 / u64::from(of)).unwrap_or(width)
     };
-    format!("{}{}", "#".repeat(cells), ".".repeat(width - cells.min(width)))
+    format!(
+        "{}{}",
+        "#".repeat(cells),
+        ".".repeat(width - cells.min(width))
+    )
 }
 
 /// A command that the learner can type.
@@ -94,7 +103,10 @@ mod tests {
 
     #[test]
     fn long_lines_are_filled_and_laid_out_lines_are_kept() {
-        let text = format!("{}\n  a   table   row that is far longer than eighty columns would allow, and stays as it is", "word ".repeat(30).trim());
+        let text = format!(
+            "{}\n  a   table   row that is far longer than eighty columns would allow, and stays as it is",
+            "word ".repeat(30).trim()
+        );
         let shown = indented(&text, 6);
         for line in shown.lines().take_while(|line| !line.contains("table")) {
             assert!(measure_text_width(line) <= WIDTH, "{line}");
