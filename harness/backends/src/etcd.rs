@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use crate::process::{Failure, Process, Recipe, Site, retrying};
 use crate::running::{Plan, Running, http_handle, server_handle, sources};
-use crate::{Attempt, Backend, Source, Unavailable, locate, probe};
+use crate::{Attempt, Backend, Source, Unavailable, configured, locate, probe};
 
 /// Ten heartbeats make an election timeout, as in etcd's defaults, at half of their length.
 const HEARTBEAT_MS: u32 = 50;
 const ELECTION_MS: u32 = 500;
+/// A node that answers, answers this at once, from memory.
+const STATUS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A running etcd. Stops on drop, unless the environment named it.
 ///
@@ -88,8 +90,7 @@ impl Etcd {
             .then(|| locate::binary(Backend::Etcd.binaries()))
             .flatten()
             .ok_or_else(|| {
-                let outcome =
-                    "no etcd in PATH or the usual folders; a cluster takes no other source";
+                let outcome = "found no etcd; a cluster takes no other source";
                 Unavailable::missing(Backend::Etcd, attempt(outcome.to_owned()))
             })?;
         let members = start_members(&program, size, &[]).map_err(|failure| {
@@ -98,7 +99,7 @@ impl Etcd {
         let nodes = members
             .into_iter()
             .map(|member| Self {
-                running: Running::of_process(Backend::Etcd, member),
+                running: Running::of_process(Backend::Etcd, member, probe::etcd),
             })
             .collect();
         Ok(EtcdCluster { nodes })
@@ -106,8 +107,9 @@ impl Etcd {
 
     /// The member's own number and the one of its leader, as it sees it. Zero is "no leader".
     fn status(&self) -> Option<(u64, u64)> {
-        let answer = self
-            .post("/v3/maintenance/status", "application/json", b"{}")
+        let request = Some(("application/json", b"{}".as_slice()));
+        let path = "/v3/maintenance/status";
+        let answer = probe::http(self.address(), "POST", path, request, STATUS_PATIENCE)
             .ok()
             .filter(crate::Answer::is_success)?;
         let own = quoted_number(&answer.body, "member_id")?;
@@ -158,7 +160,7 @@ impl EtcdCluster {
     }
 
     /// The index of the leader that a majority agrees on at this moment. Nodes that are killed or
-    /// paused have no say; a paused one costs up to five seconds.
+    /// paused have no say; a paused one costs half a second.
     #[must_use]
     pub fn leader(&self) -> Option<usize> {
         let views: Vec<_> = std::thread::scope(|scope| {
@@ -256,6 +258,28 @@ fn start_members_once(
     Ok(members)
 }
 
+#[cfg(feature = "containers")]
+fn container_layout(flags: &[OsString]) -> crate::container::Layout {
+    let flags: Vec<String> = flags
+        .iter()
+        .map(|flag| flag.to_string_lossy().into_owned())
+        .collect();
+    crate::container::Layout::new(move |listen| {
+        let mut command = vec![
+            "etcd".to_owned(),
+            "--data-dir=/nightshift-data".to_owned(),
+            format!("--listen-client-urls=http://{listen}"),
+            // A lone member's address matters to clients that ask for it; none of ours does.
+            format!("--advertise-client-urls=http://{listen}"),
+            format!("--heartbeat-interval={HEARTBEAT_MS}"),
+            format!("--election-timeout={ELECTION_MS}"),
+            "--logger=zap".to_owned(),
+        ];
+        command.extend(flags.iter().cloned());
+        command
+    })
+}
+
 #[derive(Debug)]
 struct Member {
     program: PathBuf,
@@ -275,7 +299,7 @@ impl Recipe for Member {
         let peer = format!("http://127.0.0.1:{}", site.ports().peer());
         let mut arguments: Vec<OsString> = vec![
             format!("--name={}", self.name).into(),
-            flag("--data-dir", &site.data()),
+            configured::flag("--data-dir", &site.data()),
             format!("--listen-client-urls={client}").into(),
             format!("--advertise-client-urls={client}").into(),
             format!("--listen-peer-urls={peer}").into(),
@@ -296,14 +320,6 @@ impl Recipe for Member {
     fn probe(&self, address: &str) -> Result<(), String> {
         probe::etcd(address, Duration::from_secs(1))
     }
-}
-
-/// `name=path`, for paths that need not be UTF-8.
-fn flag(name: &str, path: &Path) -> OsString {
-    let mut flag = OsString::from(name);
-    flag.push("=");
-    flag.push(path);
-    flag
 }
 
 #[cfg(test)]

@@ -19,18 +19,34 @@
 //! Not for servers that a lab shall keep between runs, and not a client library: what talks to a
 //! server in a lab is a client that one would use at work.
 
+mod alertmanager;
 mod backend;
+mod configuration;
+mod configured;
+#[cfg(feature = "containers")]
+mod container;
+mod discover;
+mod engine;
 mod etcd;
 mod locate;
 mod ports;
+mod postgres;
 mod probe;
 mod process;
+mod prometheus;
+mod redis;
 mod running;
 mod unavailable;
 mod watchdog;
 
+pub use alertmanager::Alertmanager;
 pub use backend::Backend;
+pub use configuration::Configuration;
+pub use discover::{Discovery, Found, Place, Tool, discover};
 pub use etcd::{Etcd, EtcdCluster};
+pub use postgres::Postgres;
 pub use probe::Answer;
+pub use prometheus::Prometheus;
+pub use redis::Redis;
 pub use running::ControlError;
 pub use unavailable::{Attempt, REQUIRE_VARIABLE, SOURCES_VARIABLE, Source, Unavailable};

@@ -5,9 +5,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Folders that are often not in `PATH`. A last component of `*` stands for every version beside
-/// each other, the newest first.
-const USUAL_PLACES: [&str; 12] = [
+/// Folders that are often not in `PATH`. A star stands for all versions beside each other, the
+/// newest first.
+const USUAL_PLACES: [&str; 9] = [
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
     "/opt/homebrew/bin",
@@ -17,9 +17,6 @@ const USUAL_PLACES: [&str; 12] = [
     "/usr/local/pgsql/bin",
     "/Applications/Postgres.app/Contents/Versions/*/bin",
     "/home/linuxbrew/.linuxbrew/bin",
-    "/usr/bin",
-    "/usr/sbin",
-    "/usr/local/sbin",
 ];
 
 /// The first executable file with one of these names, in `PATH` and then in the usual places.

@@ -64,6 +64,10 @@ pub(crate) trait Recipe: Debug + Send + Sync {
     fn preparation(&self, _site: &Site) -> Option<(PathBuf, Vec<OsString>)> {
         None
     }
+    /// Folders that must exist before the start.
+    fn folders(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// Files that the server reads, as paths relative to its folder, and their contents.
     fn files(&self) -> Vec<(PathBuf, String)> {
         Vec::new()
@@ -219,6 +223,10 @@ impl Process {
             site,
             watchdog,
         };
+        for name in process.recipe.folders() {
+            fs::create_dir_all(process.site.folder().join(name))
+                .map_err(|error| Failure::Broken(format!("{name}: {error}")))?;
+        }
         for (name, contents) in process.recipe.files() {
             process
                 .write_file(&name, &contents)
@@ -318,12 +326,8 @@ impl Process {
         Some(status)
     }
 
-    pub(crate) fn is_running(&self) -> bool {
-        self.exit_status();
-        self.state().server.is_some()
-    }
-
     pub(crate) fn pid(&self) -> Option<u32> {
+        self.exit_status();
         self.state().server.as_ref().map(Child::id)
     }
 
@@ -471,9 +475,7 @@ impl Process {
             let _ = kill_process(*other, Signal::KILL);
         }
         let deadline = Instant::now() + STOPPED_WITHIN;
-        while others.iter().any(|other| test_kill_process(*other).is_ok())
-            && Instant::now() < deadline
-        {
+        while others.iter().any(|other| has_not_ended(*other)) && Instant::now() < deadline {
             thread::sleep(POLL);
         }
         self.forget(&child);
@@ -554,6 +556,17 @@ fn strangers(ancestor: Pid) -> Vec<Pid> {
         .skip(1)
         .filter_map(Pid::from_raw)
         .collect()
+}
+
+/// A zombie has ended; where the first process of a container is slow to reap orphans, it stays
+/// in the table for seconds.
+fn has_not_ended(process: Pid) -> bool {
+    let stat = format!("/proc/{}/stat", process.as_raw_nonzero());
+    let is_zombie = fs::read_to_string(stat).is_ok_and(|stat| {
+        stat.rsplit_once(')')
+            .is_some_and(|(_, rest)| rest.starts_with(" Z"))
+    });
+    !is_zombie && test_kill_process(process).is_ok()
 }
 
 /// Every process of this machine with its parent.

@@ -14,7 +14,7 @@ use crate::{Answer, Attempt, Backend, Source, Unavailable, probe};
 /// How long one request to a server may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// A server named by the environment may still be starting, beside the check that uses it.
-const ADDRESS_PATIENCE: Duration = Duration::from_secs(3);
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a server could not be paused, resumed, killed or restarted. Completes "could not …".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,7 +26,7 @@ pub enum ControlError {
         variable = backend.address_variable()
     )]
     NotOurs {
-        /// What was asked for: `pause`, `resume`, `kill` or `restart`.
+        /// What was asked for: `pause`, `resume`, `kill`, `restart` or `reload`.
         verb: &'static str,
         /// Which server.
         backend: Backend,
@@ -36,7 +36,7 @@ pub enum ControlError {
     /// It is ours, and it did not work.
     #[error("{verb} {backend} at {address}: {reason}")]
     Failed {
-        /// What was asked for: `pause`, `resume`, `kill` or `restart`.
+        /// What was asked for: `pause`, `resume`, `kill`, `restart` or `reload`.
         verb: &'static str,
         /// Which server.
         backend: Backend,
@@ -62,6 +62,7 @@ pub(crate) struct Running {
     address: String,
     namespace: String,
     host: Host,
+    probe: fn(&str, Duration) -> Result<(), String>,
 }
 
 /// What a server needs in order to be run from either of our two sources.
@@ -96,7 +97,11 @@ impl Running {
         Err(Unavailable::missing(backend, tried))
     }
 
-    pub(crate) fn of_process(backend: Backend, process: Process) -> Self {
+    pub(crate) fn of_process(
+        backend: Backend,
+        process: Process,
+        probe: fn(&str, Duration) -> Result<(), String>,
+    ) -> Self {
         let address = process.site().address();
         Self {
             backend,
@@ -104,6 +109,7 @@ impl Running {
             address,
             namespace: fresh_namespace(),
             host: Host::Process(Box::new(process)),
+            probe,
         }
     }
 
@@ -113,6 +119,10 @@ impl Running {
 
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    pub(crate) fn answers(&self, patience: Duration) -> Result<(), String> {
+        (self.probe)(&self.address, patience)
     }
 
     pub(crate) fn namespace(&self) -> &str {
@@ -151,15 +161,28 @@ impl Running {
         }
     }
 
-    pub(crate) fn write_file(&self, name: &Path, contents: &str) -> Result<(), String> {
-        match &self.host {
-            Host::Address => Err("its files are not ours".to_owned()),
-            Host::Process(process) => process
-                .write_file(name, contents)
-                .map_err(|error| error.to_string()),
+    /// Hands the caller what it needs to replace a configuration, if the server is ours.
+    pub(crate) fn reload(
+        &self,
+        act: impl FnOnce(Write<'_>, Request<'_>) -> Result<(), String>,
+    ) -> Result<(), ControlError> {
+        let request = |path: &str| self.request("POST", path, Some(("text/plain", b"")));
+        self.control("reload", |host| match host {
+            Host::Address => None,
+            Host::Process(process) => Some(act(
+                &|name, contents| {
+                    process
+                        .write_file(name, contents)
+                        .map_err(|error| error.to_string())
+                },
+                &request,
+            )),
             #[cfg(feature = "containers")]
-            Host::Container(container) => container.write_file(name, contents),
-        }
+            Host::Container(container) => Some(act(
+                &|name, contents| container.write_file(name, contents),
+                &request,
+            )),
+        })
     }
 
     pub(crate) fn pause(&self) -> Result<(), ControlError> {
@@ -229,6 +252,9 @@ impl Running {
     }
 }
 
+type Write<'a> = &'a dyn Fn(&Path, &str) -> Result<(), String>;
+type Request<'a> = &'a dyn Fn(&str) -> io::Result<Answer>;
+
 pub(crate) enum Miss {
     Absent(String),
     Broken(String),
@@ -256,14 +282,14 @@ fn from_address(plan: &Plan<'_>) -> Result<Running, Miss> {
     }
     let place = Place::parse(&url, backend.default_port())
         .ok_or_else(|| Miss::Broken(format!("{variable}={url} has no host and port")))?;
+    let probe = if place.encrypted {
+        probe::accepts
+    } else {
+        plan.probe
+    };
     let deadline = Instant::now() + ADDRESS_PATIENCE;
     loop {
-        let probed = if place.encrypted {
-            probe::accepts(&place.address, PATIENCE)
-        } else {
-            (plan.probe)(&place.address, PATIENCE)
-        };
-        match probed {
+        match probe(&place.address, PATIENCE) {
             Ok(()) => break,
             Err(reason) if Instant::now() > deadline => {
                 return Err(Miss::Broken(format!(
@@ -279,18 +305,16 @@ fn from_address(plan: &Plan<'_>) -> Result<Running, Miss> {
         address: place.address,
         namespace: fresh_namespace(),
         host: Host::Address,
+        probe,
     })
 }
 
 fn from_binary(plan: &Plan<'_>) -> Result<Running, Miss> {
     let program = crate::locate::binary(plan.backend.binaries()).ok_or_else(|| {
-        Miss::Absent(format!(
-            "no {} in PATH or the usual folders",
-            plan.backend.binaries().join(" or ")
-        ))
+        Miss::Absent(format!("found no {}", plan.backend.binaries().join(" or ")))
     })?;
     match (plan.binary)(&program) {
-        Ok(process) => Ok(Running::of_process(plan.backend, process)),
+        Ok(process) => Ok(Running::of_process(plan.backend, process, plan.probe)),
         Err(failure) => Err(Miss::Broken(failure.into_message())),
     }
 }
@@ -313,6 +337,7 @@ fn from_container(plan: &Plan<'_>) -> Result<Running, Miss> {
         address,
         namespace: fresh_namespace(),
         host: Host::Container(Box::new(container)),
+        probe: plan.probe,
     })
 }
 
@@ -342,6 +367,12 @@ impl Place {
     }
 }
 
+/// Whether somebody accepts connections at the URL's host and port.
+pub(crate) fn accepts(url: &str, backend: Backend, patience: Duration) -> bool {
+    Place::parse(url, backend.default_port())
+        .is_some_and(|place| probe::accepts(&place.address, patience).is_ok())
+}
+
 /// A name that no other handle has, in this process or elsewhere, since a server named by the
 /// environment may be shared by many machines. Letters, digits and underscores, at most 40 of
 /// them, a letter first: good as a key prefix, a schema name and a label value alike.
@@ -366,6 +397,14 @@ macro_rules! server_handle {
             #[must_use]
             pub fn address(&self) -> &str {
                 self.running.address()
+            }
+
+            /// Asks the server something in its own protocol, for `patience` at most.
+            ///
+            /// # Errors
+            /// What came instead of an answer.
+            pub fn answers(&self, patience: std::time::Duration) -> Result<(), String> {
+                self.running.answers(patience)
             }
 
             /// A name that no other handle has: letters, digits, underscores, a letter first, at

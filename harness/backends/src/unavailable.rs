@@ -136,7 +136,13 @@ impl fmt::Display for Unavailable {
         write!(f, "{verb} {}", self.backend)?;
         for Attempt { source, outcome } in &self.tried {
             write!(f, "\n  {source:<13}  ")?;
-            f.write_str(&outcome.trim_end().replace('\n', "\n                 "))?;
+            let lines = if self.missing {
+                wrapped(outcome)
+            } else {
+                // A server's own output: as it printed it.
+                outcome.trim_end().to_owned()
+            };
+            f.write_str(&lines.replace('\n', "\n                 "))?;
         }
         if self.missing {
             write!(
@@ -155,6 +161,27 @@ impl fmt::Display for Unavailable {
         }
         Ok(())
     }
+}
+
+/// Breaks lines between words, so that they fit beside the column of sources.
+fn wrapped(text: &str) -> String {
+    const WIDTH: usize = 80 - 17;
+    let mut lines = Vec::new();
+    for line in text.trim_end().lines() {
+        let mut current = String::new();
+        for word in line.split_whitespace() {
+            let length = current.chars().count() + 1 + word.chars().count();
+            if !current.is_empty() && length > WIDTH {
+                lines.push(std::mem::take(&mut current));
+            }
+            if !current.is_empty() {
+                current.push(' ');
+            }
+            current.push_str(word);
+        }
+        lines.push(current);
+    }
+    lines.join("\n")
 }
 
 #[cfg(test)]

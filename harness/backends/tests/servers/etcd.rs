@@ -1,4 +1,5 @@
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use backends::Etcd;
 
@@ -18,6 +19,19 @@ fn range(etcd: &Etcd) -> String {
     etcd.post("/v3/kv/range", "application/json", RANGE)
         .unwrap_or_else(|error| panic!("{error}\n{}", etcd.log()))
         .body
+}
+
+/// A node that was away answers reads once it has caught up with the others.
+fn assert_caught_up(etcd: &Etcd) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let body = range(etcd);
+        if body.contains(VALUE) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{body}\n{}", etcd.log());
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]
@@ -49,13 +63,11 @@ fn a_cluster_elects_another_leader_when_its_leader_dies_or_pauses() {
     assert_ne!(second, first);
     put(cluster.node(second));
     cluster.node(first).restart().unwrap();
-    let body = range(cluster.node(first));
-    assert!(body.contains(VALUE), "{body}");
+    assert_caught_up(cluster.node(first));
 
     cluster.node(second).pause().unwrap();
     let third = cluster.await_leader(patience).expect("no third leader");
     assert_ne!(third, second);
     cluster.node(second).resume().unwrap();
-    let body = range(cluster.node(second));
-    assert!(body.contains(VALUE), "{body}");
+    assert_caught_up(cluster.node(second));
 }

@@ -7,6 +7,12 @@ use std::thread;
 use backends::Unavailable;
 
 mod etcd;
+mod every;
+mod postgres;
+mod processes;
+mod prometheus;
+mod redis;
+mod sources;
 
 /// The server, or `None` after saying why the test is not run.
 fn or_not_run<T>(started: Result<T, Unavailable>) -> Option<T> {
@@ -14,13 +20,14 @@ fn or_not_run<T>(started: Result<T, Unavailable>) -> Option<T> {
         Ok(server) => Some(server),
         Err(unavailable) if unavailable.required() => panic!("could not {unavailable}"),
         Err(unavailable) => {
-            let test = thread::current().name().unwrap_or("test").to_owned();
-            // The stream itself is not captured, unlike what `eprintln!` prints.
-            let _ = writeln!(
-                std::io::stderr(),
-                "not run: {test}: could not {unavailable}"
-            );
+            say_not_run(&format!("could not {unavailable}"));
             None
         }
     }
+}
+
+/// On the screen: the stream itself is not captured, unlike what `eprintln!` prints.
+fn say_not_run(reason: &str) {
+    let test = thread::current().name().unwrap_or("test").to_owned();
+    let _ = writeln!(std::io::stderr(), "not run: {test}: {reason}");
 }

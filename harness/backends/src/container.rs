@@ -1,0 +1,334 @@
+//! A server as a container, for machines with an engine and without the server.
+//!
+//! What `testcontainers` does not offer (pause, kill, restart on the same port, new files) goes to
+//! the engine itself. A container that is to survive a killed test is a leftover like any other:
+//! the watchdog removes it, if the command `docker` is there.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use testcontainers::core::ContainerPort;
+use testcontainers::core::client::ClientError;
+use testcontainers::runners::SyncRunner;
+use testcontainers::{GenericImage, ImageExt, TestcontainersError};
+
+use crate::Backend;
+use crate::engine::Engine;
+use crate::ports::PortBlock;
+use crate::running::Miss;
+use crate::watchdog::Watchdog;
+
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const ENGINE_PATIENCE: Duration = Duration::from_secs(20);
+const ATTEMPTS: usize = 5;
+/// Files that a server reads lie below this folder.
+const FOLDER: &str = "/nightshift";
+const LOG_TAIL_LINES: usize = 20;
+
+/// How one kind of server is run in a container.
+pub(crate) struct Layout {
+    /// The command, given the address on which the server shall listen.
+    pub(crate) command: Box<dyn Fn(&str) -> Vec<String>>,
+    pub(crate) environment: Vec<(&'static str, &'static str)>,
+    /// Relative to the folder that [`folder`] names.
+    pub(crate) files: Vec<(PathBuf, String)>,
+    /// Whether the server has to reach the loopback interface of this machine, where the checks
+    /// listen. Only engines on Linux can offer that.
+    pub(crate) reaches_loopback: bool,
+}
+
+impl Layout {
+    pub(crate) fn new(command: impl Fn(&str) -> Vec<String> + 'static) -> Self {
+        Self {
+            command: Box::new(command),
+            environment: Vec::new(),
+            files: Vec::new(),
+            reaches_loopback: false,
+        }
+    }
+}
+
+/// The folder, inside of the container, with the files of its layout.
+pub(crate) fn folder() -> &'static Path {
+    Path::new(FOLDER)
+}
+
+/// A running container. Removed on drop.
+pub(crate) struct Container {
+    engine: Engine,
+    id: String,
+    address: String,
+    probe: fn(&str, Duration) -> Result<(), String>,
+    watchdog: Watchdog,
+    /// `None` while it is being dropped.
+    inner: Mutex<Option<testcontainers::Container<GenericImage>>>,
+    _ports: PortBlock,
+}
+
+impl std::fmt::Debug for Container {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Container")
+            .field("engine", &self.engine)
+            .field("id", &self.id)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Container {
+    /// Starts a container and waits until its server answers. An image that the engine lacks is
+    /// pulled, as `docker run` would.
+    pub(crate) fn start(
+        backend: Backend,
+        layout: &Layout,
+        probe: fn(&str, Duration) -> Result<(), String>,
+    ) -> Result<Self, Miss> {
+        let engine = Engine::from_environment().ok_or_else(|| {
+            Miss::Absent("DOCKER_HOST is not set, and no engine's socket is there".to_owned())
+        })?;
+        engine
+            .version(ENGINE_PATIENCE)
+            .map_err(|error| Miss::Absent(format!("{engine} does not answer: {error}")))?;
+        let image = env::var(backend.image_variable())
+            .ok()
+            .filter(|image| !image.is_empty())
+            .unwrap_or_else(|| backend.default_image().to_owned());
+        let watchdog = Watchdog::over(None)
+            .map_err(|error| Miss::Broken(format!("/bin/sh does not start: {error}")))?;
+        let mut attempts_left = ATTEMPTS;
+        let (inner, port, ports) = loop {
+            attempts_left -= 1;
+            match run(backend, layout, &engine, &image) {
+                Err(Miss::Broken(reason))
+                    if attempts_left > 0
+                        && (reason.contains("address already in use")
+                            || reason.contains("already allocated")) => {}
+                outcome => break outcome?,
+            }
+        };
+        let id = inner.id().to_owned();
+        // Without the watchdog a killed test leaves its container, and nothing worse happens.
+        let _ = watchdog.watch_container(&id);
+        let host = match &engine {
+            Engine::Tcp(address) => address
+                .rsplit_once(':')
+                .map_or(address.clone(), |(host, _)| host.to_owned()),
+            Engine::Socket(_) | Engine::Other(_) => "127.0.0.1".to_owned(),
+        };
+        let container = Self {
+            engine,
+            id,
+            address: format!("{host}:{port}"),
+            probe,
+            watchdog,
+            inner: Mutex::new(Some(inner)),
+            _ports: ports,
+        };
+        container
+            .await_ready()
+            .map_err(|reason| Miss::Broken(format!("{image} {reason}")))?;
+        Ok(container)
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    fn await_ready(&self) -> Result<(), String> {
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            let Err(reason) = (self.probe)(&self.address, Duration::from_secs(1)) else {
+                return Ok(());
+            };
+            let state = self.ask("GET", "json")?;
+            if state.contains("\"Running\":false") {
+                return Err(format!("ended by itself; its last output:\n{}", self.log()));
+            }
+            if Instant::now() > deadline {
+                return Err(format!(
+                    "is not ready after {} s: {reason}; its last output:\n{}",
+                    READY_WITHIN.as_secs(),
+                    self.log()
+                ));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn ask(&self, method: &str, verb: &str) -> Result<String, String> {
+        let path = format!("/containers/{}/{verb}", self.id);
+        let answer = self
+            .engine
+            .request(method, &path, None, ENGINE_PATIENCE)
+            .map_err(|error| error.to_string())?;
+        if answer.is_success() || answer.status == 304 {
+            Ok(answer.body)
+        } else {
+            Err(answer.body.trim().to_owned())
+        }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        let inner = self.inner.lock().unwrap_or_else(|held| held.into_inner());
+        let Some(container) = inner.as_ref() else {
+            return String::new();
+        };
+        let text = outside_of_any_runtime(|| {
+            let mut bytes = container.stdout_to_vec().unwrap_or_default();
+            bytes.extend(container.stderr_to_vec().unwrap_or_default());
+            String::from_utf8_lossy(&bytes).into_owned()
+        });
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
+    }
+
+    pub(crate) fn pause(&self) -> Result<(), String> {
+        self.ask("POST", "pause").map(drop)
+    }
+
+    pub(crate) fn resume(&self) -> Result<(), String> {
+        if self.ask("GET", "json")?.contains("\"Paused\":true") {
+            self.ask("POST", "unpause")?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn kill(&self) -> Result<(), String> {
+        self.ask("POST", "kill")?;
+        self.ask("POST", "wait").map(drop)
+    }
+
+    pub(crate) fn restart(&self) -> Result<(), String> {
+        self.resume()?;
+        self.ask("POST", "restart?t=5")?;
+        self.await_ready()
+    }
+
+    /// Puts a file where the server reads it. The engine takes files as archives only.
+    pub(crate) fn write_file(&self, name: &Path, contents: &str) -> Result<(), String> {
+        let path = format!("/containers/{}/archive?path=/", self.id);
+        let archive = archive_of_one(&folder().join(name), contents.as_bytes())?;
+        let content = Some(("application/x-tar", archive.as_slice()));
+        let answer = self
+            .engine
+            .request("PUT", &path, content, ENGINE_PATIENCE)
+            .map_err(|error| error.to_string())?;
+        if answer.is_success() {
+            Ok(())
+        } else {
+            Err(answer.body.trim().to_owned())
+        }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let inner = self
+            .inner
+            .lock()
+            .unwrap_or_else(|held| held.into_inner())
+            .take();
+        outside_of_any_runtime(|| drop(inner));
+        let _ = self.watchdog.forget_container(&self.id);
+    }
+}
+
+fn run(
+    backend: Backend,
+    layout: &Layout,
+    engine: &Engine,
+    image: &str,
+) -> Result<(testcontainers::Container<GenericImage>, u16, PortBlock), Miss> {
+    let ports = PortBlock::lease()
+        .map_err(|error| Miss::Broken(format!("no free loopback port: {error}")))?;
+    let port = ports.main();
+    let (name, tag) = match image.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, tag),
+        _ => (image, "latest"),
+    };
+    let inside = ContainerPort::Tcp(backend.default_port());
+    let on_loopback =
+        layout.reaches_loopback && cfg!(target_os = "linux") && engine.is_on_this_machine();
+    let listen = if on_loopback {
+        format!("127.0.0.1:{port}")
+    } else {
+        format!("0.0.0.0:{}", inside.as_u16())
+    };
+    let local = engine.is_on_this_machine();
+    let mut request = GenericImage::new(name, tag)
+        .with_cmd((layout.command)(&listen))
+        .with_label("nightshift", backend.slug());
+    request = if on_loopback {
+        request.with_network("host")
+    } else {
+        request
+            .with_mapped_port(port, inside)
+            .with_host_config_modifier(move |host| {
+                // Docker publishes on every interface unless told otherwise.
+                let bindings = host.port_bindings.iter_mut().flatten();
+                for binding in bindings.flat_map(|(_, all)| all.iter_mut().flatten()) {
+                    if local {
+                        binding.host_ip = Some("127.0.0.1".to_owned());
+                    }
+                }
+            })
+    };
+    for (variable, value) in &layout.environment {
+        request = request.with_env_var(*variable, *value);
+    }
+    for (file, contents) in &layout.files {
+        let target = folder().join(file).to_string_lossy().into_owned();
+        request = request.with_copy_to(target, contents.clone().into_bytes());
+    }
+    match outside_of_any_runtime(|| request.start()) {
+        Ok(container) => Ok((container, port, ports)),
+        Err(TestcontainersError::Client(ClientError::PullImage { err, .. })) => {
+            Err(Miss::Absent(format!("image {image} cannot be had: {err}")))
+        }
+        Err(error) => Err(Miss::Broken(format!("{image}: {error}"))),
+    }
+}
+
+/// `testcontainers` blocks on a runtime of its own, which panics on a thread that belongs to one.
+fn outside_of_any_runtime<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        scope
+            .spawn(act)
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// A tar archive (POSIX ustar) with a single file.
+fn archive_of_one(path: &Path, contents: &[u8]) -> Result<Vec<u8>, String> {
+    const BLOCK: usize = 512;
+    let name = path
+        .strip_prefix("/")
+        .unwrap_or(path)
+        .to_string_lossy()
+        .into_owned();
+    if name.len() > 99 {
+        return Err(format!("the name {name} is longer than 99 bytes"));
+    }
+    let mut header = [0_u8; BLOCK];
+    let mut put =
+        |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    put(0, &name);
+    put(100, "0000644");
+    put(108, "0000000");
+    put(116, "0000000");
+    put(124, &format!("{:011o}", contents.len()));
+    put(136, "00000000000");
+    put(148, "        ");
+    put(156, "0");
+    put(257, "ustar\x0000");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let mut archive = header.to_vec();
+    archive.extend_from_slice(contents);
+    archive.resize(archive.len().next_multiple_of(BLOCK) + 2 * BLOCK, 0);
+    Ok(archive)
+}
