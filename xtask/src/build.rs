@@ -28,6 +28,8 @@ pub struct Plan {
     pub keep_going: bool,
     /// Ends cargo when a build takes longer, which a macro without an end would.
     pub limit: Option<Duration>,
+    /// Refuse to change Cargo.lock.
+    pub locked: bool,
     /// Where to build, unless it is the workspace's own place.
     pub target_dir: Option<PathBuf>,
 }
@@ -41,6 +43,7 @@ impl Plan {
             test: "check".into(),
             keep_going: false,
             limit: None,
+            locked: true,
             target_dir: None,
         }
     }
@@ -90,7 +93,7 @@ pub fn build(plan: &Plan) -> Result<Built> {
     let mut command = cargo();
     command
         .current_dir(&plan.root)
-        .args(["test", "--no-run", "--locked", "--test"])
+        .args(["test", "--no-run", "--test"])
         .arg(&plan.test)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -103,8 +106,12 @@ pub fn build(plan: &Plan) -> Result<Built> {
     for package in &plan.packages {
         command.args(["--package", package]);
     }
+    if plan.locked {
+        command.arg("--locked");
+    }
     if plan.keep_going {
-        command.arg("--keep-going");
+        // For `cargo test` this is what `--keep-going` is for `cargo build`.
+        command.arg("--no-fail-fast");
     }
     if let Some(target) = &plan.target_dir {
         command.env("CARGO_TARGET_DIR", target);

@@ -52,6 +52,11 @@ impl Lab {
         self.under("harness/decoys")
     }
 
+    /// `harness/alternatives/CHAPTER/SLUG`.
+    pub fn alternative_dir(&self) -> PathBuf {
+        self.under("harness/alternatives")
+    }
+
     /// The hidden checker.
     pub fn checker(&self) -> PathBuf {
         let file = format!("{}.rs", self.id().underscored());

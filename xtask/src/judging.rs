@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use judge::{CheckProcess, Judged, Limits, Verdict};
-use kit::protocol::LAB_DIR;
+use kit::protocol::{FIXTURE_DIR, LAB_DIR};
 use kit::seed::Seed;
 
 use crate::manifest::{Check, Manifest};
@@ -25,6 +25,8 @@ pub struct Subject {
     pub module: String,
     /// The folder that holds the learner's files.
     pub dir: PathBuf,
+    /// The folder of the lab's fixtures.
+    pub fixtures: PathBuf,
 }
 
 /// One check and how it ended.
@@ -134,7 +136,7 @@ pub fn process<'a>(
         binary: &subject.binary,
         test,
         cwd: &subject.dir,
-        environment: environment(&subject.dir),
+        environment: environment(subject),
         limits: Limits {
             wall: Duration::from_secs(manifest.limits.seconds),
             memory: manifest.limits.memory_mb << 20,
@@ -144,9 +146,10 @@ pub fn process<'a>(
     }
 }
 
-fn environment(dir: &Path) -> Vec<(OsString, OsString)> {
+fn environment(subject: &Subject) -> Vec<(OsString, OsString)> {
     vec![
-        (LAB_DIR.into(), dir.into()),
+        (LAB_DIR.into(), subject.dir.clone().into()),
+        (FIXTURE_DIR.into(), subject.fixtures.clone().into()),
         // A backtrace of the harness helps no learner, and takes a second to print.
         ("RUST_BACKTRACE".into(), "0".into()),
     ]

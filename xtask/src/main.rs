@@ -4,8 +4,10 @@
 
 mod build;
 mod catalog;
+mod decoys;
 mod judging;
 mod manifest;
+mod paperwork;
 mod progress;
 mod screen;
 
@@ -13,6 +15,7 @@ mod hint;
 mod list;
 mod next;
 mod run;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -37,6 +40,8 @@ enum Verb {
     Run(run::Options),
     /// A hint for the checks of a lab that fail now
     Hint(hint::Options),
+    /// For maintainers: hold every lab to what it promises
+    Verify(verify::Options),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +53,7 @@ fn main() -> ExitCode {
         Some(Verb::Next(options)) => next::next(&options),
         Some(Verb::Run(options)) => run::run(&options),
         Some(Verb::Hint(options)) => hint::hint(&options),
+        Some(Verb::Verify(options)) => verify::verify(&options),
     };
     outcome.unwrap_or_else(|error| {
         screen::error(&error);

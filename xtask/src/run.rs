@@ -113,6 +113,7 @@ pub fn judge_and_show<'c>(
         binary: binary.clone(),
         module: "check".into(),
         dir,
+        fixtures: lab.fixture_dir(),
     };
     // Shown in the order of the manifest, each as soon as all before it have ended.
     let mut ended: HashMap<&str, Judged> = HashMap::new();
@@ -167,6 +168,7 @@ pub fn verdicts(
         binary: binary.clone(),
         module: "check".into(),
         dir: lab.dir(),
+        fixtures: lab.fixture_dir(),
     };
     let checks: Vec<&Check> = lab.manifest.checks.iter().collect();
     let outcome = judging::judge(&lab.manifest, &checks, &subject, None, |_, _| {})?;

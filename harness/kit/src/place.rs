@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::protocol::LAB_DIR;
+use crate::protocol::{FIXTURE_DIR, LAB_DIR};
 
 /// The folder that holds the learner's files: the package's own, unless the runner judges a copy.
 ///
@@ -12,7 +12,7 @@ pub fn lab_dir(manifest_dir: &str) -> PathBuf {
 }
 
 /// A file of `fixtures/CHAPTER/SLUG/`, found from the folder of the package under test, which is
-/// `labs/CHAPTER/SLUG` or `solutions/CHAPTER/SLUG` or a copy of one of them at the same depth.
+/// `labs/CHAPTER/SLUG` or `solutions/CHAPTER/SLUG`, unless the runner judges a copy and says where.
 ///
 /// Call it as `kit::fixture!("scrape.prom")`.
 ///
@@ -26,7 +26,10 @@ pub fn fixture(manifest_dir: &str, name: &str) -> String {
 
 /// The path of a fixture, as [`fixture`] finds it.
 pub fn fixture_path(manifest_dir: &str, name: &str) -> PathBuf {
-    let lab = lab_dir(manifest_dir);
+    if let Some(folder) = std::env::var_os(FIXTURE_DIR) {
+        return Path::new(&folder).join(name);
+    }
+    let lab = Path::new(manifest_dir);
     let slug = lab.file_name().expect("a lab's folder has a name");
     let chapter = lab
         .parent()

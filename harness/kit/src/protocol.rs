@@ -22,6 +22,8 @@ pub const VERDICT_FILE: &str = "NIGHTSHIFT_VERDICT";
 pub const SEED: &str = "NIGHTSHIFT_SEED";
 /// Environment variable: the folder that holds the learner's files, where it is not the package's.
 pub const LAB_DIR: &str = "NIGHTSHIFT_LAB_DIR";
+/// Environment variable: the folder of the lab's fixtures, where it is not found from the package's.
+pub const FIXTURE_DIR: &str = "NIGHTSHIFT_FIXTURE_DIR";
 /// Environment variable: a server that is missing is a failure rather than a check not run.
 pub const REQUIRE_BACKENDS: &str = "NIGHTSHIFT_REQUIRE_BACKENDS";
 /// Environment variable: the file to which a benchmark appends its figures as JSON lines.
@@ -81,13 +83,7 @@ impl Record {
     /// # Errors
     /// When the file cannot be opened for appending or written.
     pub fn append_to(&self, file: &Path) -> std::io::Result<()> {
-        let mut line = serde_json::to_string(self)?;
-        line.push('\n');
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(file)?
-            .write_all(line.as_bytes())
+        append_line(file, self)
     }
 
     /// The records in the text of a verdict file. Lines that are none, such as one cut short by a
@@ -99,9 +95,81 @@ impl Record {
     }
 }
 
+/// What a figure measures, and so in which unit it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FigureKind {
+    /// The time of the candidate over the time of the baseline, without a unit.
+    Ratio,
+    /// Operations per second.
+    Rate,
+    /// Seconds.
+    Seconds,
+}
+
+/// One line of the file of figures that a benchmark writes: a median and its 95 % interval.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FigureRecord {
+    /// As `lab.toml` names it.
+    pub name: String,
+    pub kind: FigureKind,
+    /// In the unit of `kind`; finite, as are the two ends of the interval.
+    pub value: f64,
+    pub low: f64,
+    pub high: f64,
+    /// From how many samples, or pairs of slices, the figure was made.
+    pub samples: usize,
+}
+
+impl FigureRecord {
+    /// Appends this record to `file` as one line.
+    ///
+    /// # Errors
+    /// When the file cannot be opened for appending or written.
+    pub fn append_to(&self, file: &Path) -> std::io::Result<()> {
+        append_line(file, self)
+    }
+
+    /// The records in the text of a file of figures, in order. Lines that are none are passed over.
+    pub fn read_all(text: &str) -> Vec<FigureRecord> {
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+}
+
+fn append_line(file: &Path, record: &impl Serialize) -> std::io::Result<()> {
+    let mut line = serde_json::to_string(record)?;
+    line.push('\n');
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(file)?
+        .write_all(line.as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_figure_is_one_json_line_in_the_agreed_form() {
+        let record = FigureRecord {
+            name: "overhead".into(),
+            kind: FigureKind::Ratio,
+            value: 1.01,
+            low: 1.0,
+            high: 1.02,
+            samples: 60,
+        };
+        let line = serde_json::to_string(&record).unwrap();
+        assert_eq!(
+            line,
+            r#"{"name":"overhead","kind":"ratio","value":1.01,"low":1.0,"high":1.02,"samples":60}"#
+        );
+        let text = format!("Benchmarking\n{line}\n{{\"name\":\"cut");
+        assert_eq!(FigureRecord::read_all(&text), [record]);
+    }
 
     #[test]
     fn a_record_survives_the_file_and_foreign_lines_are_passed_over() {

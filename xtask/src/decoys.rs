@@ -1,0 +1,462 @@
+//! Decoys and alternatives: submissions that a checker must reject, and others that it must accept.
+//!
+//! A decoy is the worked solution with one mistake, written as an edit. All decoys and alternatives
+//! of a lab become modules of one test binary, in a workspace of their own below the target
+//! folder, so that ten of them cost one link instead of ten. Names within a submission are kept
+//! apart by rewriting `crate::` to the path of its module.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use serde::Deserialize;
+
+use crate::catalog::{Catalog, Lab};
+
+/// A wrong submission, as its file says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decoy {
+    /// The file's name without its ending.
+    #[serde(skip)]
+    pub name: String,
+    /// The mistake, in words.
+    pub why: String,
+    /// The check that must reject it.
+    pub rejected_by: String,
+    /// A part of that check's message.
+    pub symptom: String,
+    /// What is edited: the solution, unless it says `start`.
+    #[serde(default)]
+    pub base: Base,
+    #[serde(rename = "edit")]
+    pub edits: Vec<Edit>,
+}
+
+/// What a decoy is an edit of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Base {
+    #[default]
+    Solution,
+    Start,
+}
+
+/// One replacement. `find` occurs exactly once in `file`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Edit {
+    pub file: String,
+    pub find: String,
+    pub replace: String,
+}
+
+/// The decoys of a lab, in the order of their names.
+pub fn decoys(lab: &Lab) -> Result<Vec<Decoy>> {
+    let mut decoys = Vec::new();
+    for path in entries(&lab.decoy_dir())? {
+        if path.extension().is_none_or(|ending| ending != "toml") {
+            bail!(
+                "{} is no decoy: a decoy is a file NAME.toml",
+                path.display()
+            );
+        }
+        let text = fs::read_to_string(&path)
+            .with_context(|| format!("could not read {}", path.display()))?;
+        let mut decoy: Decoy =
+            toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
+        decoy.name = module_name(&path)?;
+        if decoy.why.is_empty() || decoy.symptom.is_empty() || decoy.edits.is_empty() {
+            bail!("{} says no reason, no symptom or no edit", path.display());
+        }
+        decoys.push(decoy);
+    }
+    Ok(decoys)
+}
+
+/// The folders of the alternatives of a lab, by name.
+pub fn alternatives(lab: &Lab) -> Result<Vec<(String, PathBuf)>> {
+    entries(&lab.alternative_dir())?
+        .into_iter()
+        .map(|path| Ok((module_name(&path)?, path)))
+        .collect()
+}
+
+/// Where the submissions of a lab were laid out: the package that has them all, and the folder of
+/// each.
+#[derive(Debug)]
+pub struct LaidOut {
+    pub package: String,
+    pub submissions: BTreeMap<String, PathBuf>,
+}
+
+/// The workspace of all decoys and alternatives.
+#[derive(Debug)]
+pub struct Yard {
+    pub root: PathBuf,
+    pub target_dir: PathBuf,
+}
+
+impl Yard {
+    /// Makes the workspace that `lay_out` puts packages into. Files that are already there and
+    /// would be the same are left alone, so that cargo does not build them anew.
+    pub fn prepare(catalog: &Catalog) -> Result<Self> {
+        let target_dir = target_dir(catalog);
+        let root = target_dir.join("nightshift").join("decoys");
+        let manifest = fs::read_to_string(catalog.root.join("Cargo.toml"))
+            .context("could not read the workspace's Cargo.toml")?;
+        let mut manifest: toml::Table =
+            toml::from_str(&manifest).context("the workspace's Cargo.toml is not valid")?;
+        let workspace = manifest
+            .get_mut("workspace")
+            .and_then(toml::Value::as_table_mut)
+            .ok_or_else(|| anyhow!("the workspace's Cargo.toml has no [workspace]"))?;
+        workspace.insert("members".into(), toml::Value::Array(vec!["*/*".into()]));
+        for key in ["default-members", "exclude", "lints"] {
+            workspace.remove(key);
+        }
+        let dependencies = workspace
+            .get_mut("dependencies")
+            .and_then(toml::Value::as_table_mut);
+        for (_, dependency) in dependencies.into_iter().flatten() {
+            let path = dependency
+                .get("path")
+                .and_then(toml::Value::as_str)
+                .map(str::to_owned);
+            if let (Some(path), Some(table)) = (path, dependency.as_table_mut()) {
+                let absolute = catalog.root.join(path).display().to_string();
+                table.insert("path".into(), absolute.into());
+            }
+        }
+        write(&root.join("Cargo.toml"), &toml::to_string(&manifest)?)?;
+        // The same versions as in the workspace; cargo adds the decoys' packages itself.
+        let lock = root.join("Cargo.lock");
+        let source = catalog.root.join("Cargo.lock");
+        if newer(&source, &lock) {
+            fs::copy(&source, &lock).context("could not copy Cargo.lock")?;
+        }
+        Ok(Yard { root, target_dir })
+    }
+
+    /// Lays out the decoys and alternatives of one lab as a package with one test binary.
+    pub fn lay_out(&self, lab: &Lab) -> Result<LaidOut> {
+        let package = format!("{}-decoys", lab.package());
+        let folder = self.root.join(&lab.chapter).join(&lab.slug);
+        let mut submissions = BTreeMap::new();
+        for decoy in decoys(lab)? {
+            let base = match decoy.base {
+                Base::Solution => lab.solution_dir(),
+                Base::Start => lab.dir(),
+            };
+            let mut files = learner_files(lab, &base)?;
+            apply(&decoy, &mut files)
+                .with_context(|| format!("could not apply the decoy `{}`", decoy.name))?;
+            let place = self.submission(lab, &folder, &decoy.name, files)?;
+            submissions.insert(decoy.name, place);
+        }
+        for (name, path) in alternatives(lab)? {
+            let mut files = learner_files(lab, &lab.solution_dir())?;
+            let own = files_below(&path)?;
+            if own.is_empty() {
+                bail!("the alternative `{name}` is empty");
+            }
+            // Its sources are whole; what it does not bring, such as answers, is the solution's.
+            if own.keys().any(|file| file.starts_with("src/")) {
+                files.retain(|file, _| !file.starts_with("src/"));
+            }
+            files.extend(own);
+            let place = self.submission(lab, &folder, &name, files)?;
+            if submissions.insert(name.clone(), place).is_some() {
+                bail!("`{name}` names a decoy and an alternative");
+            }
+        }
+        let root: String = submissions
+            .keys()
+            .map(|name| format!("#[path = \"../{name}/bind.rs\"]\nmod {name};\n"))
+            .collect();
+        let root = format!("#![allow(dead_code, unused, clippy::all)]\n{root}");
+        write(&folder.join("tests/check.rs"), &root)?;
+        write(&folder.join("src/lib.rs"), "")?;
+        write(
+            &folder.join("Cargo.toml"),
+            &package_manifest(lab, &package)?,
+        )?;
+        // What was deleted in the harness must not linger here.
+        for path in entries(&folder)? {
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            let ours = ["tests", "src", "Cargo.toml"].contains(&name.as_str());
+            if !ours && !submissions.contains_key(&name) {
+                fs::remove_dir_all(&path)
+                    .with_context(|| format!("could not remove {}", path.display()))?;
+            }
+        }
+        Ok(LaidOut {
+            package,
+            submissions,
+        })
+    }
+
+    fn submission(
+        &self,
+        lab: &Lab,
+        folder: &Path,
+        name: &str,
+        files: BTreeMap<String, String>,
+    ) -> Result<PathBuf> {
+        let place = folder.join(name);
+        let binding = fs::read_to_string(lab.solution_dir().join("tests/check.rs"))
+            .context("could not read the solution's tests/check.rs")?;
+        let library = lab.solution_package().replace('-', "_");
+        let checks = lab.checker();
+        let harness = checks.parent().expect("checkers lie in a folder");
+        let binding = rewritten(&binding, &format!("crate::{name}::"))
+            .replace(
+                &format!("use {library} as subject;"),
+                "#[path = \"src/lib.rs\"]\npub mod subject;",
+            )
+            .replace("\"../src/", "\"again/")
+            .replace(
+                &format!("../../../../harness/checks/{}", lab.chapter),
+                &harness.display().to_string(),
+            );
+        if !binding.contains("pub mod subject;") {
+            bail!("the solution's tests/check.rs does not say `use {library} as subject;`");
+        }
+        let again = binding.contains("\"again/");
+        write(&place.join("bind.rs"), &binding)?;
+        for (file, text) in &files {
+            let text = if file.ends_with(".rs") {
+                rewritten(text, &format!("crate::{name}::subject::"))
+            } else {
+                text.clone()
+            };
+            write(&place.join(file), &text)?;
+        }
+        for (file, text) in files.iter().filter(|_| again) {
+            if let Some(rest) = file.strip_prefix("src/") {
+                let text = rewritten(text, &format!("crate::{name}::"));
+                write(&place.join("again").join(rest), &text)?;
+            }
+        }
+        Ok(place)
+    }
+}
+
+/// The folder that cargo builds into.
+pub fn target_dir(catalog: &Catalog) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| catalog.root.join("target"), |dir| catalog.root.join(dir))
+}
+
+/// The learner's files of a lab, as they are in `base`: paths relative to it, with `/`.
+fn learner_files(lab: &Lab, base: &Path) -> Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    for own in &lab.manifest.learner {
+        let path = base.join(own);
+        if path.is_dir() {
+            for (file, text) in files_below(&path)? {
+                files.insert(format!("{own}/{file}"), text);
+            }
+        } else if path.exists() {
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("could not read {}", path.display()))?;
+            files.insert(own.clone(), text);
+        }
+    }
+    // A module of `src` that is given, and not the learner's, is still part of the crate.
+    for (file, text) in files_below(&base.join("src"))? {
+        files.entry(format!("src/{file}")).or_insert(text);
+    }
+    Ok(files)
+}
+
+/// Every text file below `folder`, by its path relative to it.
+fn files_below(folder: &Path) -> Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    for path in entries(folder)? {
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if path.is_dir() {
+            for (file, text) in files_below(&path)? {
+                files.insert(format!("{name}/{file}"), text);
+            }
+        } else {
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("could not read {}", path.display()))?;
+            files.insert(name, text);
+        }
+    }
+    Ok(files)
+}
+
+fn apply(decoy: &Decoy, files: &mut BTreeMap<String, String>) -> Result<()> {
+    for edit in &decoy.edits {
+        let text = files
+            .get_mut(&edit.file)
+            .ok_or_else(|| anyhow!("there is no {} to edit", edit.file))?;
+        match text.matches(&edit.find).count() {
+            1 => *text = text.replacen(&edit.find, &edit.replace, 1),
+            0 => bail!(
+                "{} does not have the text to find:\n{}",
+                edit.file,
+                edit.find
+            ),
+            several => bail!(
+                "{} has the text to find {several} times:\n{}",
+                edit.file,
+                edit.find
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// Source text in which paths that begin with `crate::` begin with `prefix` instead.
+fn rewritten(source: &str, prefix: &str) -> String {
+    let mut text = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("crate::") {
+        let (before, after) = rest.split_at(at);
+        text.push_str(before);
+        let part_of_a_word = before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        text.push_str(if part_of_a_word { "crate::" } else { prefix });
+        rest = &after["crate::".len()..];
+    }
+    text.push_str(rest);
+    text
+}
+
+/// The manifest of the package: what the solution's crate and its tests depend on, in one.
+fn package_manifest(lab: &Lab, package: &str) -> Result<String> {
+    let path = lab.solution_dir().join("Cargo.toml");
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
+    let solution: toml::Table =
+        toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
+    let mut manifest = toml::Table::new();
+    let mut head = solution
+        .get("package")
+        .and_then(toml::Value::as_table)
+        .cloned()
+        .ok_or_else(|| anyhow!("{} has no [package]", path.display()))?;
+    head.insert("name".into(), package.into());
+    manifest.insert("package".into(), head.into());
+    let mut all = toml::Table::new();
+    for section in ["dependencies", "dev-dependencies"] {
+        if let Some(table) = solution.get(section).and_then(toml::Value::as_table) {
+            // Criterion belongs to the benchmark, which decoys do not have.
+            let wanted = table.iter().filter(|(name, _)| *name != "criterion");
+            all.extend(wanted.map(|(name, value)| (name.clone(), value.clone())));
+        }
+    }
+    manifest.insert("dependencies".into(), toml::Table::new().into());
+    manifest.insert("dev-dependencies".into(), all.into());
+    Ok(toml::to_string(&manifest)?)
+}
+
+fn module_name(path: &Path) -> Result<String> {
+    let name = path
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let fits = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if !fits || ["src", "tests", "check", "subject", "again"].contains(&name.as_str()) {
+        bail!(
+            "{}: a name is lower case with underscores, and no module's",
+            path.display()
+        );
+    }
+    Ok(name)
+}
+
+/// What lies in a folder, in order; nothing where there is no such folder.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let listing = match fs::read_dir(folder) {
+        Ok(listing) => listing,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(error).with_context(|| format!("could not list {}", folder.display()));
+        }
+    };
+    let mut paths = Vec::new();
+    for entry in listing {
+        let path = entry
+            .with_context(|| format!("could not list {}", folder.display()))?
+            .path();
+        if !path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .starts_with('.')
+        {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Writes a file, unless it says the same already.
+fn write(path: &Path, text: &str) -> Result<()> {
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    let folder = path.parent().expect("a file lies in a folder");
+    fs::create_dir_all(folder)
+        .and_then(|()| fs::write(path, text))
+        .with_context(|| format!("could not write {}", path.display()))
+}
+
+fn newer(source: &Path, copy: &Path) -> bool {
+    let modified = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
+    modified(copy).is_none_or(|copied| modified(source).is_none_or(|changed| changed > copied))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_paths_that_begin_with_crate_are_rewritten() {
+        let source = "use crate::sync::Arc; pub(crate) fn f() { my_crate::g(); crate::h() }";
+        assert_eq!(
+            rewritten(source, "crate::d::subject::"),
+            "use crate::d::subject::sync::Arc; pub(crate) fn f() { my_crate::g(); \
+             crate::d::subject::h() }"
+        );
+    }
+
+    #[test]
+    fn an_edit_must_find_its_text_exactly_once() {
+        let decoy = |find: &str| Decoy {
+            name: "x".into(),
+            why: "y".into(),
+            rejected_by: "c".into(),
+            symptom: "s".into(),
+            base: Base::Solution,
+            edits: vec![Edit {
+                file: "src/lib.rs".into(),
+                find: find.into(),
+                replace: "z".into(),
+            }],
+        };
+        let files = || BTreeMap::from([("src/lib.rs".to_owned(), "a b b".to_owned())]);
+        let mut edited = files();
+        apply(&decoy("a"), &mut edited).expect("once");
+        assert_eq!(edited["src/lib.rs"], "z b b");
+        assert!(apply(&decoy("b"), &mut files()).is_err());
+        assert!(apply(&decoy("c"), &mut files()).is_err());
+    }
+}
