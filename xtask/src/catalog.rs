@@ -57,6 +57,15 @@ impl Lab {
         self.under("harness/alternatives")
     }
 
+    /// The start, kept apart from the files that the learner edits.
+    pub fn kept_start(&self) -> PathBuf {
+        let file = format!("{}.json", self.slug);
+        self.root
+            .join("harness/starts")
+            .join(&self.chapter)
+            .join(file)
+    }
+
     /// The hidden checker.
     pub fn checker(&self) -> PathBuf {
         let file = format!("{}.rs", self.id().underscored());

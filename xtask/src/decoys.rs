@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Deserialize;
 
 use crate::catalog::{Catalog, Lab};
+use crate::files::{entries, files_below, learner_files, write};
 
 /// A wrong submission, as its file says.
 #[derive(Clone, Debug, Deserialize)]
@@ -253,50 +254,6 @@ pub fn target_dir(catalog: &Catalog) -> PathBuf {
         .map_or_else(|| catalog.root.join("target"), |dir| catalog.root.join(dir))
 }
 
-/// The learner's files of a lab, as they are in `base`: paths relative to it, with `/`.
-fn learner_files(lab: &Lab, base: &Path) -> Result<BTreeMap<String, String>> {
-    let mut files = BTreeMap::new();
-    for own in &lab.manifest.learner {
-        let path = base.join(own);
-        if path.is_dir() {
-            for (file, text) in files_below(&path)? {
-                files.insert(format!("{own}/{file}"), text);
-            }
-        } else if path.exists() {
-            let text = fs::read_to_string(&path)
-                .with_context(|| format!("could not read {}", path.display()))?;
-            files.insert(own.clone(), text);
-        }
-    }
-    // A module of `src` that is given, and not the learner's, is still part of the crate.
-    for (file, text) in files_below(&base.join("src"))? {
-        files.entry(format!("src/{file}")).or_insert(text);
-    }
-    Ok(files)
-}
-
-/// Every text file below `folder`, by its path relative to it.
-fn files_below(folder: &Path) -> Result<BTreeMap<String, String>> {
-    let mut files = BTreeMap::new();
-    for path in entries(folder)? {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        if path.is_dir() {
-            for (file, text) in files_below(&path)? {
-                files.insert(format!("{name}/{file}"), text);
-            }
-        } else {
-            let text = fs::read_to_string(&path)
-                .with_context(|| format!("could not read {}", path.display()))?;
-            files.insert(name, text);
-        }
-    }
-    Ok(files)
-}
-
 fn apply(decoy: &Decoy, files: &mut BTreeMap<String, String>) -> Result<()> {
     for edit in &decoy.edits {
         let text = files
@@ -379,44 +336,6 @@ fn module_name(path: &Path) -> Result<String> {
         );
     }
     Ok(name)
-}
-
-/// What lies in a folder, in order; nothing where there is no such folder.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let listing = match fs::read_dir(folder) {
-        Ok(listing) => listing,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => {
-            return Err(error).with_context(|| format!("could not list {}", folder.display()));
-        }
-    };
-    let mut paths = Vec::new();
-    for entry in listing {
-        let path = entry
-            .with_context(|| format!("could not list {}", folder.display()))?
-            .path();
-        if !path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .starts_with('.')
-        {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-/// Writes a file, unless it says the same already.
-fn write(path: &Path, text: &str) -> Result<()> {
-    if fs::read_to_string(path).is_ok_and(|old| old == text) {
-        return Ok(());
-    }
-    let folder = path.parent().expect("a file lies in a folder");
-    fs::create_dir_all(folder)
-        .and_then(|()| fs::write(path, text))
-        .with_context(|| format!("could not write {}", path.display()))
 }
 
 fn newer(source: &Path, copy: &Path) -> bool {

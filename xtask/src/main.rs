@@ -5,15 +5,22 @@
 mod build;
 mod catalog;
 mod decoys;
+mod files;
 mod judging;
 mod manifest;
 mod paperwork;
 mod progress;
 mod screen;
+mod starts;
 
+mod bench;
+mod diff;
+mod doctor;
+mod fixture;
 mod hint;
 mod list;
 mod next;
+mod reset;
 mod run;
 mod verify;
 
@@ -40,12 +47,23 @@ enum Verb {
     Run(run::Options),
     /// A hint for the checks of a lab that fail now
     Hint(hint::Options),
+    /// Compare your files with the worked solution, once the lab passes
+    Diff(diff::Options),
+    /// Put the start of a lab back; a copy of your files is kept
+    Reset(reset::Options),
+    /// Make a dump of another system from a seed, to practice on
+    Fixture(fixture::Options),
+    /// Measure the figures that a lab names, and judge them with their spread
+    Bench(bench::Options),
+    /// What is installed here, and what each missing thing would enable
+    Doctor(doctor::Options),
     /// For maintainers: hold every lab to what it promises
     Verify(verify::Options),
 }
 
 fn main() -> ExitCode {
     judge::supervise_if_asked();
+    screen::quiet_panics();
     let cli = Cli::parse();
     let outcome = match cli.verb {
         None => next::overview(),
@@ -53,6 +71,11 @@ fn main() -> ExitCode {
         Some(Verb::Next(options)) => next::next(&options),
         Some(Verb::Run(options)) => run::run(&options),
         Some(Verb::Hint(options)) => hint::hint(&options),
+        Some(Verb::Diff(options)) => diff::diff(&options),
+        Some(Verb::Reset(options)) => reset::reset(&options),
+        Some(Verb::Fixture(options)) => fixture::fixture(&options),
+        Some(Verb::Bench(options)) => bench::bench(&options),
+        Some(Verb::Doctor(options)) => doctor::doctor(&options),
         Some(Verb::Verify(options)) => verify::verify(&options),
     };
     outcome.unwrap_or_else(|error| {

@@ -238,6 +238,15 @@ impl Manifest {
                 bail!("the check `{}` is declared twice", check.name);
             }
         }
+        for check in &self.checks {
+            let (Start::Fails(said) | Start::Unanswered(said) | Start::Passes(said)) = &check.start;
+            if said.trim().is_empty() {
+                bail!(
+                    "the check `{}` does not say how the start fares",
+                    check.name
+                );
+            }
+        }
         for path in &self.learner {
             let path = Path::new(path);
             let inside = path

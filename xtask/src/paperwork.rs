@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::catalog::{Catalog, Lab};
 use crate::manifest::{Kind, Start};
+use crate::starts;
 use crate::verify::Breach;
 
 /// A brief fits a screen: this many lines, of at most [`BRIEF_COLUMNS`] columns.
@@ -70,8 +71,11 @@ pub fn workspace(catalog: &Catalog, fix: bool) -> Result<Vec<Breach>> {
 }
 
 /// The files of one lab.
-pub fn lab(catalog: &Catalog, lab: &Lab) -> Result<Vec<Breach>> {
+pub fn lab(lab: &Lab, fix: bool) -> Result<Vec<Breach>> {
     let mut breaches = Vec::new();
+    if fix {
+        starts::keep(lab)?;
+    }
     let mut breach = |place: &Path, what: String| {
         breaches.push(Breach::new(lab.relative(place), what));
     };
@@ -221,7 +225,14 @@ pub fn lab(catalog: &Catalog, lab: &Lab) -> Result<Vec<Breach>> {
             breach(&place, format!("there is no check `{}`", decoy.rejected_by));
         }
     }
-    let _ = catalog;
+    match starts::kept(lab) {
+        Ok(kept) if kept == starts::current(lab)? => {}
+        Ok(_) => breach(
+            &lab.kept_start(),
+            "is not the start as it is now; `cargo xtask verify --fix` keeps it anew".into(),
+        ),
+        Err(error) => breach(&lab.kept_start(), format!("{error:#}")),
+    }
     Ok(breaches)
 }
 

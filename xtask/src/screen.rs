@@ -9,6 +9,26 @@ use judge::Verdict;
 /// Lines are filled up to here, whatever the terminal's width.
 const WIDTH: usize = 80;
 
+/// Replaces backtraces, which help nobody who came to learn: a reader that went away, as `head`
+/// does, ends the runner quietly, and a bug says that it is one.
+pub fn quiet_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let payload = info.payload();
+        let message = payload
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| payload.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        if message.starts_with("failed printing to std") {
+            std::process::exit(0);
+        }
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        eprintln!(
+            "error: a bug in the runner, which your files had no part in: {message} ({place})"
+        );
+    }));
+}
+
 /// A runner's own error, on standard error: what could not be done, and why.
 pub fn error(error: &anyhow::Error) {
     eprintln!("{} {error:#}", style("error:").red().bold().for_stderr());

@@ -68,7 +68,7 @@ pub fn verify(options: &Options) -> Result<ExitCode> {
         breaches.extend(paperwork::workspace(&catalog, options.fix)?);
     }
     for lab in &labs {
-        breaches.extend(paperwork::lab(&catalog, lab)?);
+        breaches.extend(paperwork::lab(lab, options.fix)?);
     }
     println!(
         "  read    files, briefs, hints and links: {}",

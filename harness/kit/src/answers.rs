@@ -300,6 +300,11 @@ impl Answers {
         }
     }
 
+    /// The dotted keys of all values and tables, in the order of the file's tables.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.spans.iter().map(|(key, _)| key.as_str())
+    }
+
     /// The place at which the value of `key` stands, where it is there.
     pub fn place(&self, key: &str) -> Option<Place> {
         self.spans

@@ -1,0 +1,74 @@
+//! Every lab's variants behind one door: a seed goes in, the files of a dump and the truth come out.
+//!
+//! `cargo xtask fixture` lets a learner practice on what comes out of here; checkers call the
+//! simulators themselves, with seeds of their own.
+
+use serde::Serialize;
+
+use crate::chance::Chance;
+use crate::pool::{self, Fault};
+
+/// A dump of another system than the one in the brief.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Variant {
+    /// Names and contents.
+    pub files: Vec<(String, String)>,
+    /// What really happened, in a few sentences for a person.
+    pub truth: String,
+}
+
+/// How a variant is made from a seed.
+type Maker = fn(u64) -> Variant;
+
+/// The labs that have variants, by their id.
+pub const LABS: &[(&str, Maker)] = &[("18.1.1", read_pool_metrics)];
+
+/// The variant of a lab, or `None` for a lab without variants.
+pub fn of(lab: &str, seed: u64) -> Option<Variant> {
+    let (_, make) = LABS.iter().find(|(id, _)| *id == lab)?;
+    Some(make(seed))
+}
+
+fn read_pool_metrics(seed: u64) -> Variant {
+    let fault = *Chance::of(seed).pick(&Fault::ALL);
+    let run = pool::simulate(fault, seed);
+    let truth = &run.truth;
+    let finished = truth.ok + truth.errors + truth.timeouts;
+    let what = match fault {
+        Fault::None => "Nothing is wrong: short tasks, and workers to spare.",
+        Fault::BusyOnly => "Every worker happens to be busy, and nothing waits: no backpressure.",
+        Fault::Overload => "More traffic arrives than the workers can serve.",
+        Fault::SlowDependency => "A slow dependency holds the workers; what waits is the cost.",
+        Fault::TailOnly => "A dependency is slow now and then, and there are workers to spare.",
+        Fault::TimeoutsUnobserved => {
+            "A slow dependency holds the workers, and timeouts never reach the histogram."
+        }
+    };
+    let truth = format!(
+        "{what}\n{} of {finished} finished tasks failed; {} wait and {} of {} workers are busy; \
+         the histogram missed {}.",
+        truth.errors + truth.timeouts,
+        truth.queued,
+        truth.active,
+        truth.workers,
+        finished - truth.observed.len() as u64
+    );
+    Variant {
+        files: vec![("scrape.prom".into(), run.scrape)],
+        truth,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_variant_and_another_seed_another_one() {
+        for (lab, make) in LABS {
+            assert_eq!(make(7), make(7), "{lab}");
+            assert_ne!(make(7), make(8), "{lab}");
+            assert!(!make(7).files.is_empty(), "{lab}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The files of a submission: reading them, laying them out, and never losing one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::catalog::Lab;
+
+/// A learner's file larger than this, in bytes, is no source and no answer.
+pub const LARGEST: u64 = 4 << 20;
+
+/// The learner's files of a lab, as they are in `base`: paths relative to it, with `/`.
+pub fn learner_files(lab: &Lab, base: &Path) -> Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    for own in &lab.manifest.learner {
+        let path = base.join(own);
+        if path.is_dir() && !path.is_symlink() {
+            for (file, text) in files_below(&path)? {
+                files.insert(format!("{own}/{file}"), text);
+            }
+        } else if path.exists() {
+            files.insert(own.clone(), read(&path)?);
+        }
+    }
+    // A module of `src` that is given, and not the learner's, is still part of the crate.
+    for (file, text) in files_below(&base.join("src"))? {
+        files.entry(format!("src/{file}")).or_insert(text);
+    }
+    Ok(files)
+}
+
+/// Every text file below `folder`, by its path relative to it.
+pub fn files_below(folder: &Path) -> Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    for path in entries(folder)? {
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if path.is_dir() && !path.is_symlink() {
+            for (file, text) in files_below(&path)? {
+                files.insert(format!("{name}/{file}"), text);
+            }
+        } else {
+            files.insert(name, read(&path)?);
+        }
+    }
+    Ok(files)
+}
+
+/// What lies in a folder, in order; nothing where there is no such folder.
+pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let listing = match fs::read_dir(folder) {
+        Ok(listing) => listing,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(error).with_context(|| format!("could not list {}", folder.display()));
+        }
+    };
+    let mut paths = Vec::new();
+    for entry in listing {
+        let path = entry
+            .with_context(|| format!("could not list {}", folder.display()))?
+            .path();
+        if !path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .starts_with('.')
+        {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Writes a file, unless it says the same already.
+pub fn write(path: &Path, text: &str) -> Result<()> {
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    let folder = path.parent().expect("a file lies in a folder");
+    fs::create_dir_all(folder)
+        .and_then(|()| fs::write(path, text))
+        .with_context(|| format!("could not write {}", path.display()))
+}
+
+/// The text of a regular file of bearable size. A link could lead anywhere, and a device has no
+/// end, so neither is read.
+fn read(path: &Path) -> Result<String> {
+    let data =
+        fs::symlink_metadata(path).with_context(|| format!("could not read {}", path.display()))?;
+    if !data.is_file() {
+        bail!("{} is no regular file", path.display());
+    }
+    if data.len() > LARGEST {
+        bail!(
+            "{} has {} bytes, more than any submission needs",
+            path.display(),
+            data.len()
+        );
+    }
+    fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))
+}
