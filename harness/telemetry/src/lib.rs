@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`metrics`] | a scrape: Prometheus text exposition and OpenMetrics text |
 //! | [`logs`] | structured logs, one JSON object a line |
+//! | [`traces`] | spans in OTLP/JSON, and the trees they form |
 //!
 //! The parsers turn text into values and stop there: no quantile, no rate, no diagnosis. Those are
 //! what the labs ask for. Nothing here opens a file or a socket either; the caller brings the text.
@@ -14,5 +15,6 @@
 pub mod logs;
 pub mod metrics;
 mod source;
+pub mod traces;
 
 pub use source::ParseError;

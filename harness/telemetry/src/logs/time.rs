@@ -23,14 +23,11 @@ impl Timestamp {
     /// Reads RFC 3339 (`2026-01-31T10:00:01.523Z`, a space for the `T` too), a time of day
     /// (`10:00:01.523`) or a Unix time in digits.
     pub fn from_text(text: &str) -> Option<Self> {
-        if text
-            .bytes()
-            .all(|b| b.is_ascii_digit() || b == b'.' || b == b'-')
-            && !text.is_empty()
+        let is_number = |b: u8| b.is_ascii_digit() || b == b'.' || b == b'-';
+        if text.bytes().all(is_number)
+            && let Some(time) = epoch_text(text)
         {
-            if let Some(time) = epoch_text(text) {
-                return Some(time);
-            }
+            return Some(time);
         }
         let mut rest = text;
         if text.len() > 10 && text.is_char_boundary(10) && text.as_bytes()[4] == b'-' {
