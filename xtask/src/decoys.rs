@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::catalog::{Catalog, Lab};
 use crate::files::{entries, files_below, learner_files, write};
+use crate::scratch::Scratch;
 
 /// A wrong submission, as its file says.
 #[derive(Clone, Debug, Deserialize)]
@@ -94,56 +95,18 @@ pub struct LaidOut {
 
 /// The workspace of all decoys and alternatives.
 #[derive(Debug)]
-pub struct Yard {
-    pub root: PathBuf,
-    pub target_dir: PathBuf,
-}
+pub struct Yard(pub Scratch);
 
 impl Yard {
-    /// Makes the workspace that `lay_out` puts packages into. Files that are already there and
-    /// would be the same are left alone, so that cargo does not build them anew.
+    /// Makes the workspace that `lay_out` puts packages into.
     pub fn prepare(catalog: &Catalog) -> Result<Self> {
-        let target_dir = target_dir(catalog);
-        let root = target_dir.join("nightshift").join("decoys");
-        let manifest = fs::read_to_string(catalog.root.join("Cargo.toml"))
-            .context("could not read the workspace's Cargo.toml")?;
-        let mut manifest: toml::Table =
-            toml::from_str(&manifest).context("the workspace's Cargo.toml is not valid")?;
-        let workspace = manifest
-            .get_mut("workspace")
-            .and_then(toml::Value::as_table_mut)
-            .ok_or_else(|| anyhow!("the workspace's Cargo.toml has no [workspace]"))?;
-        workspace.insert("members".into(), toml::Value::Array(vec!["*/*".into()]));
-        for key in ["default-members", "exclude", "lints"] {
-            workspace.remove(key);
-        }
-        let dependencies = workspace
-            .get_mut("dependencies")
-            .and_then(toml::Value::as_table_mut);
-        for (_, dependency) in dependencies.into_iter().flatten() {
-            let path = dependency
-                .get("path")
-                .and_then(toml::Value::as_str)
-                .map(str::to_owned);
-            if let (Some(path), Some(table)) = (path, dependency.as_table_mut()) {
-                let absolute = catalog.root.join(path).display().to_string();
-                table.insert("path".into(), absolute.into());
-            }
-        }
-        write(&root.join("Cargo.toml"), &toml::to_string(&manifest)?)?;
-        // The same versions as in the workspace; cargo adds the decoys' packages itself.
-        let lock = root.join("Cargo.lock");
-        let source = catalog.root.join("Cargo.lock");
-        if newer(&source, &lock) {
-            fs::copy(&source, &lock).context("could not copy Cargo.lock")?;
-        }
-        Ok(Yard { root, target_dir })
+        Scratch::prepare(catalog, "decoys", "*/*").map(Yard)
     }
 
     /// Lays out the decoys and alternatives of one lab as a package with one test binary.
     pub fn lay_out(&self, lab: &Lab) -> Result<LaidOut> {
         let package = format!("{}-decoys", lab.package());
-        let folder = self.root.join(&lab.chapter).join(&lab.slug);
+        let folder = self.0.root.join(&lab.chapter).join(&lab.slug);
         let mut submissions = BTreeMap::new();
         for decoy in decoys(lab)? {
             let base = match decoy.base {
@@ -248,12 +211,6 @@ impl Yard {
     }
 }
 
-/// The folder that cargo builds into.
-pub fn target_dir(catalog: &Catalog) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| catalog.root.join("target"), |dir| catalog.root.join(dir))
-}
-
 fn apply(decoy: &Decoy, files: &mut BTreeMap<String, String>) -> Result<()> {
     for edit in &decoy.edits {
         let text = files
@@ -336,11 +293,6 @@ fn module_name(path: &Path) -> Result<String> {
         );
     }
     Ok(name)
-}
-
-fn newer(source: &Path, copy: &Path) -> bool {
-    let modified = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
-    modified(copy).is_none_or(|copied| modified(source).is_none_or(|changed| changed > copied))
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
 
 /// The text of a regular file of bearable size. A link could lead anywhere, and a device has no
 /// end, so neither is read.
-fn read(path: &Path) -> Result<String> {
+pub fn read(path: &Path) -> Result<String> {
     let data =
         fs::symlink_metadata(path).with_context(|| format!("could not read {}", path.display()))?;
     if !data.is_file() {

@@ -10,6 +10,7 @@ mod judging;
 mod manifest;
 mod paperwork;
 mod progress;
+mod scratch;
 mod screen;
 mod starts;
 
@@ -17,6 +18,7 @@ mod bench;
 mod diff;
 mod doctor;
 mod fixture;
+mod grade;
 mod hint;
 mod list;
 mod next;
@@ -55,6 +57,8 @@ enum Verb {
     Fixture(fixture::Options),
     /// Measure the figures that a lab names, and judge them with their spread
     Bench(bench::Options),
+    /// Judge all or some labs and report, also as JSON or JUnit
+    Grade(grade::Options),
     /// What is installed here, and what each missing thing would enable
     Doctor(doctor::Options),
     /// For maintainers: hold every lab to what it promises
@@ -75,6 +79,7 @@ fn main() -> ExitCode {
         Some(Verb::Reset(options)) => reset::reset(&options),
         Some(Verb::Fixture(options)) => fixture::fixture(&options),
         Some(Verb::Bench(options)) => bench::bench(&options),
+        Some(Verb::Grade(options)) => grade::grade(&options),
         Some(Verb::Doctor(options)) => doctor::doctor(&options),
         Some(Verb::Verify(options)) => verify::verify(&options),
     };

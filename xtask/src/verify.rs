@@ -181,10 +181,7 @@ impl<'c> Workbench<'c> {
             }
         }
         if !packages.is_empty() {
-            let mut plan = Plan::checkers(&yard.root, packages.clone());
-            plan.keep_going = true;
-            plan.locked = false;
-            plan.target_dir = Some(yard.target_dir.clone());
+            let plan = yard.0.plan(packages.clone());
             let built = build::build(&plan)?;
             if let Some(trouble) = built.trouble {
                 return Err(anyhow!("cargo could not build the decoys:\n{trouble}"));
