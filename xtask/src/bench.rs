@@ -42,7 +42,6 @@ pub fn bench(options: &Options) -> Result<ExitCode> {
         .args([
             "bench",
             "--quiet",
-            "--locked",
             "--package",
             &package,
             "--bench",

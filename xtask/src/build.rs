@@ -16,6 +16,11 @@ use serde::Deserialize;
 /// After this long without a terminal to draw on, a build says once that it is at work.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// A build that takes longer than this has a macro without an end.
+pub const LIMIT: Duration = Duration::from_secs(15 * 60);
+/// A compiler that maps more than this, in KiB, reads a file without an end.
+const MEMORY_KIB: u64 = 12 << 20;
+
 /// What to build.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -26,10 +31,6 @@ pub struct Plan {
     pub test: String,
     /// Keep going when one package does not compile, to judge the others.
     pub keep_going: bool,
-    /// Ends cargo when a build takes longer, which a macro without an end would.
-    pub limit: Option<Duration>,
-    /// Refuse to change Cargo.lock.
-    pub locked: bool,
     /// Where to build, unless it is the workspace's own place.
     pub target_dir: Option<PathBuf>,
 }
@@ -42,8 +43,6 @@ impl Plan {
             packages,
             test: "check".into(),
             keep_going: false,
-            limit: None,
-            locked: true,
             target_dir: None,
         }
     }
@@ -85,12 +84,36 @@ pub fn cargo() -> Command {
     cargo
 }
 
+/// The same command within a limit of memory: what a learner includes at compile time may have no
+/// end, and must not take the machine down.
+#[cfg(unix)]
+fn bounded(command: Command) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .args(["-c", "ulimit -v \"$0\" 2>/dev/null; exec \"$@\""])
+        .arg(MEMORY_KIB.to_string())
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
+}
+
+#[cfg(not(unix))]
+fn bounded(command: Command) -> Command {
+    command
+}
+
 /// Builds the checkers of `plan`, showing that something happens while it does.
 ///
 /// # Errors
 /// When cargo cannot be started. A package that does not compile is no error of this function.
 pub fn build(plan: &Plan) -> Result<Built> {
-    let mut command = cargo();
+    let mut command = bounded(cargo());
     command
         .current_dir(&plan.root)
         .args(["test", "--no-run", "--test"])
@@ -106,9 +129,6 @@ pub fn build(plan: &Plan) -> Result<Built> {
     for package in &plan.packages {
         command.args(["--package", package]);
     }
-    if plan.locked {
-        command.arg("--locked");
-    }
     if plan.keep_going {
         // For `cargo test` this is what `--keep-going` is for `cargo build`.
         command.arg("--no-fail-fast");
@@ -123,15 +143,17 @@ pub fn build(plan: &Plan) -> Result<Built> {
     let words = follow(cargo.stderr.take().expect("it is piped"), said);
     let messages = cargo.stdout.take().expect("it is piped");
     let reader = thread::spawn(move || read_messages(messages));
-    let in_time = show_progress(&heard, &mut cargo, plan.limit);
+    let in_time = show_progress(&heard, &mut cargo);
     let status = cargo.wait().context("could not wait for cargo")?;
     let mut built = reader
         .join()
         .map_err(|_| anyhow!("cargo's messages could not be read"))?;
     let words = words.join().unwrap_or_default();
     if !in_time {
-        let limit = plan.limit.unwrap_or_default();
-        built.trouble = Some(format!("the build was ended after {} s", limit.as_secs()));
+        built.trouble = Some(format!(
+            "the build was ended after {} minutes: look for a macro or a constant without an end",
+            LIMIT.as_secs() / 60
+        ));
     } else if !status.success() && built.errors.is_empty() {
         built.trouble = Some(words);
     }
@@ -240,11 +262,7 @@ fn follow(
 
 /// Shows what cargo compiles until it has closed its standard error. `false` when the limit
 /// passed first, and cargo was killed.
-fn show_progress(
-    heard: &mpsc::Receiver<String>,
-    cargo: &mut Child,
-    limit: Option<Duration>,
-) -> bool {
+fn show_progress(heard: &mpsc::Receiver<String>, cargo: &mut Child) -> bool {
     let started = Instant::now();
     let spinner = ProgressBar::new_spinner()
         .with_style(ProgressStyle::with_template("{spinner} {msg}").expect("a template of ours"));
@@ -274,7 +292,7 @@ fn show_progress(
             eprintln!("building the checker and what it needs; the first time takes longest");
             told = true;
         }
-        if limit.is_some_and(|limit| started.elapsed() > limit) {
+        if started.elapsed() > LIMIT {
             let _ = cargo.kill();
             break false;
         }

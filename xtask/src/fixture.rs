@@ -40,7 +40,7 @@ pub fn fixture(options: &Options) -> Result<ExitCode> {
     let lab = catalog.find(&options.lab)?;
     let output = build::cargo()
         .current_dir(&catalog.root)
-        .args(["run", "--quiet", "--locked", "--package", "incident", "--"])
+        .args(["run", "--quiet", "--package", "incident", "--"])
         .args([lab.id().to_string(), options.seed.to_string()])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())

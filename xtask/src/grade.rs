@@ -24,8 +24,6 @@ use crate::progress::Progress;
 use crate::scratch::Scratch;
 use crate::screen;
 
-/// A submission whose code takes longer to compile than this has a macro without an end.
-const BUILD_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// The name and version of the JSON schema. A field may be added; none is removed or changed
 /// without another version.
 const SCHEMA: &str = "nightshift-grade/1";
@@ -231,10 +229,7 @@ fn from_submission<'c>(
     }
     let present = entries.iter().filter(|entry| entry.absent.is_none());
     let packages = present.map(|entry| entry.package.clone()).collect();
-    let plan = Plan {
-        limit: Some(BUILD_LIMIT),
-        ..scratch.plan(packages)
-    };
+    let plan = scratch.plan(packages);
     Ok((entries, plan))
 }
 

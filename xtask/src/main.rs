@@ -21,10 +21,12 @@ mod fixture;
 mod grade;
 mod hint;
 mod list;
+mod new;
 mod next;
 mod reset;
 mod run;
 mod verify;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -47,6 +49,8 @@ enum Verb {
     Next(next::Options),
     /// Judge a lab: build its checker, run every check, show the symptoms
     Run(run::Options),
+    /// Judge a lab at every save
+    Watch(watch::Options),
     /// A hint for the checks of a lab that fail now
     Hint(hint::Options),
     /// Compare your files with the worked solution, once the lab passes
@@ -61,6 +65,8 @@ enum Verb {
     Grade(grade::Options),
     /// What is installed here, and what each missing thing would enable
     Doctor(doctor::Options),
+    /// For maintainers: make the files of a new lab
+    New(new::Options),
     /// For maintainers: hold every lab to what it promises
     Verify(verify::Options),
 }
@@ -74,6 +80,8 @@ fn main() -> ExitCode {
         Some(Verb::List(options)) => list::list(&options),
         Some(Verb::Next(options)) => next::next(&options),
         Some(Verb::Run(options)) => run::run(&options),
+        Some(Verb::Watch(options)) => watch::watch(&options),
+        Some(Verb::New(options)) => new::new(&options),
         Some(Verb::Hint(options)) => hint::hint(&options),
         Some(Verb::Diff(options)) => diff::diff(&options),
         Some(Verb::Reset(options)) => reset::reset(&options),

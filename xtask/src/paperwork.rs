@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::catalog::{Catalog, Lab};
 use crate::manifest::{Kind, Start};
+use crate::new::TO_WRITE;
 use crate::starts;
 use crate::verify::Breach;
 
@@ -162,6 +163,15 @@ pub fn lab(lab: &Lab, fix: bool) -> Result<Vec<Breach>> {
             breach(&manifest, format!("`{}` gives no points", check.name));
         }
     }
+    for folder in [
+        lab.dir(),
+        lab.solution_dir(),
+        lab.fixture_dir(),
+        lab.decoy_dir(),
+    ] {
+        unwritten(&folder, &mut breach);
+    }
+    unwritten(&lab.checker(), &mut breach);
     if !(90..=120).contains(&lab.manifest.points()) {
         let points = lab.manifest.points();
         breach(
@@ -234,6 +244,17 @@ pub fn lab(lab: &Lab, fix: bool) -> Result<Vec<Breach>> {
         Err(error) => breach(&lab.kept_start(), format!("{error:#}")),
     }
     Ok(breaches)
+}
+
+/// Names every file at or below `path` that `new` made and nobody has filled.
+fn unwritten(path: &Path, breach: &mut impl FnMut(&Path, String)) {
+    if path.is_dir() {
+        for inside in crate::files::entries(path).unwrap_or_default() {
+            unwritten(&inside, breach);
+        }
+    } else if fs::read_to_string(path).is_ok_and(|text| text.contains(TO_WRITE)) {
+        breach(path, "is still to be written".into());
+    }
 }
 
 /// Reads a page that has to have these sections in this order.

@@ -69,7 +69,6 @@ impl Scratch {
     pub fn plan(&self, packages: Vec<String>) -> Plan {
         Plan {
             keep_going: true,
-            locked: false,
             target_dir: Some(self.target_dir.clone()),
             ..Plan::checkers(&self.root, packages)
         }

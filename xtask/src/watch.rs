@@ -1,0 +1,367 @@
+//! `watch`: judges the lab at hand at every save, and takes single keys in between.
+//!
+//! The terminal is left in its usual mode but for two things: keys come at once and are not
+//! echoed. What is shown is what the other verbs print, each run as a process of its own, so that
+//! nothing a lab does reaches the keyboard. The mode is put back when `watch` ends in any way that
+//! a process can notice.
+
+use std::collections::VecDeque;
+use std::io::{Read as _, Write as _};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use console::style;
+use notify::{RecursiveMode, Watcher as _};
+
+use crate::catalog::{Catalog, Lab};
+use crate::progress::Progress;
+use crate::starts::{self, Files};
+
+/// How long files have to be at rest before they are judged: editors write in several steps.
+const SETTLED: Duration = Duration::from_millis(60);
+/// How often signals, and the end of a verb, are looked for.
+const TICK: Duration = Duration::from_millis(40);
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// The lab: 18.1.1, its name or a part of it; the next open one if left out
+    lab: Option<String>,
+}
+
+enum Event {
+    Key(u8),
+    /// Standard input has ended: there is no keyboard any more.
+    NoKeys,
+    Files,
+}
+
+pub fn watch(options: &Options) -> Result<ExitCode> {
+    if !console::user_attended() || !terminal::is_one() {
+        bail!("watch needs a terminal; `cargo xtask run` judges once");
+    }
+    let catalog = Catalog::load()?;
+    let progress = Progress::load(&catalog.root)?;
+    let mut lab = match &options.lab {
+        Some(query) => catalog.find(query)?,
+        None => crate::next::open_lab(&catalog, &progress)?,
+    };
+    let ended = Arc::new(AtomicBool::new(false));
+    for signal in [
+        signal_hook::consts::SIGTERM,
+        signal_hook::consts::SIGHUP,
+        signal_hook::consts::SIGINT,
+    ] {
+        signal_hook::flag::register(signal, Arc::clone(&ended))
+            .context("could not listen for signals")?;
+    }
+    let (tell, events) = mpsc::channel();
+    let _mode = terminal::Mode::keys_at_once()?;
+    read_keys(tell.clone());
+    // Each lab in turn, until the learner has enough.
+    loop {
+        match Session::begin(lab, tell.clone())?.run(&events, &ended)? {
+            Next::Quit => return Ok(ExitCode::SUCCESS),
+            Next::Lab => {
+                let progress = Progress::load(&catalog.root)?;
+                match after(&catalog, &progress, lab) {
+                    Some(later) => lab = later,
+                    None => println!("\n  Every other lab is done."),
+                }
+            }
+        }
+    }
+}
+
+/// The next open lab after this one, from the beginning again at the end.
+fn after<'c>(catalog: &'c Catalog, progress: &Progress, lab: &Lab) -> Option<&'c Lab> {
+    let at = catalog
+        .labs
+        .iter()
+        .position(|other| other.id() == lab.id())?;
+    let (before, rest) = catalog.labs.split_at(at);
+    rest.iter()
+        .skip(1)
+        .chain(before)
+        .find(|other| !progress.of(other.id()).done)
+}
+
+enum Next {
+    Quit,
+    Lab,
+}
+
+/// What runs at the moment, and what is to run after it.
+struct Session<'c> {
+    lab: &'c Lab,
+    running: Option<Child>,
+    waiting: VecDeque<Vec<String>>,
+    /// The learner's files as they were last judged.
+    judged: Option<Files>,
+    changed_at: Option<Instant>,
+    /// The next key answers the question whether to reset.
+    asked_to_reset: bool,
+    _watcher: notify::RecommendedWatcher,
+}
+
+impl<'c> Session<'c> {
+    fn begin(lab: &'c Lab, tell: Sender<Event>) -> Result<Self> {
+        let mut watcher =
+            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+                // Reading a file is an event as well, and judging reads them all.
+                if event.is_ok_and(|event| !event.kind.is_access()) {
+                    let _ = tell.send(Event::Files);
+                }
+            })
+            .context("could not watch files")?;
+        watcher
+            .watch(&lab.dir(), RecursiveMode::Recursive)
+            .with_context(|| format!("could not watch {}", lab.dir().display()))?;
+        let mut session = Session {
+            lab,
+            running: None,
+            waiting: VecDeque::new(),
+            judged: None,
+            changed_at: None,
+            asked_to_reset: false,
+            _watcher: watcher,
+        };
+        session.judge()?;
+        Ok(session)
+    }
+
+    fn run(mut self, events: &Receiver<Event>, ended: &AtomicBool) -> Result<Next> {
+        loop {
+            if ended.load(Ordering::Relaxed) {
+                self.stop();
+                return Ok(Next::Quit);
+            }
+            match events.recv_timeout(TICK) {
+                Ok(Event::Key(key)) => {
+                    if let Some(next) = self.press(key)? {
+                        self.stop();
+                        return Ok(next);
+                    }
+                }
+                Ok(Event::NoKeys) | Err(RecvTimeoutError::Disconnected) => {
+                    self.stop();
+                    return Ok(Next::Quit);
+                }
+                Ok(Event::Files) => self.changed_at = Some(Instant::now()),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.go_on()?;
+        }
+    }
+
+    /// What a key means. `Some` when this lab's session ends.
+    fn press(&mut self, key: u8) -> Result<Option<Next>> {
+        if std::mem::take(&mut self.asked_to_reset) {
+            println!("{}", char::from(key).escape_default());
+            if key.eq_ignore_ascii_case(&b'y') {
+                self.enqueue(&["reset", "--yes"]);
+            } else {
+                println!("  Nothing was changed.");
+                self.footer();
+            }
+            return Ok(None);
+        }
+        match key.to_ascii_lowercase() {
+            // Ctrl-C and Ctrl-D arrive as keys, since the mode says so.
+            b'q' | 3 | 4 => {
+                println!();
+                return Ok(Some(Next::Quit));
+            }
+            b'n' => return Ok(Some(Next::Lab)),
+            b'h' => self.enqueue(&["hint"]),
+            b'l' => self.waiting.push_back(vec!["list".into()]),
+            b'r' => {
+                print!("\n  Put the start back? A copy of your files is kept. [y/N] ");
+                std::io::stdout().flush().context("could not ask")?;
+                self.asked_to_reset = true;
+            }
+            b' ' | b'\r' | b'\n' => self.judge()?,
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// Runs one verb after the other, and judges what has changed once it is at rest.
+    fn go_on(&mut self) -> Result<()> {
+        if let Some(child) = &mut self.running {
+            if child
+                .try_wait()
+                .context("could not wait for a verb")?
+                .is_none()
+            {
+                return Ok(());
+            }
+            self.running = None;
+            if self.waiting.is_empty() {
+                self.footer();
+            }
+        }
+        if self.changed_at.is_some_and(|at| at.elapsed() >= SETTLED) {
+            self.changed_at = None;
+            // Half of a save may not be readable; the other half is another event.
+            if let Ok(files) = starts::current(self.lab)
+                && self.judged.as_ref() != Some(&files)
+            {
+                self.judge()?;
+            }
+        }
+        if let Some(verb) = self.waiting.pop_front() {
+            println!();
+            self.running = Some(spawn(&verb)?);
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self) -> Result<()> {
+        self.judged = starts::current(self.lab).ok();
+        let run = vec!["run".to_owned(), self.lab.id().to_string()];
+        if !self.waiting.contains(&run) {
+            self.waiting.push_back(run);
+        }
+        self.go_on_if_idle()
+    }
+
+    fn go_on_if_idle(&mut self) -> Result<()> {
+        if self.running.is_none() {
+            self.go_on()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn enqueue(&mut self, verb: &[&str]) {
+        let mut verb: Vec<String> = verb.iter().map(|word| (*word).to_owned()).collect();
+        verb.insert(1, self.lab.id().to_string());
+        self.waiting.push_back(verb);
+    }
+
+    fn footer(&self) {
+        let key = |key: &str, rest: &str| format!("{}{rest}", style(key).bold().underlined());
+        println!(
+            "\n  {}   {}  {}  {}  {}  {}",
+            style(format!(
+                "watching {}",
+                self.lab.relative(&self.lab.dir().join("src"))
+            ))
+            .dim(),
+            key("h", "int"),
+            key("l", "ist"),
+            key("n", "ext"),
+            key("r", "eset"),
+            key("q", "uit")
+        );
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut child) = self.running.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Runs another verb of this runner, with this terminal to write to and nothing to read from.
+fn spawn(verb: &[String]) -> Result<Child> {
+    let runner = std::env::current_exe().context("could not find the runner itself")?;
+    let mut command = Command::new(runner);
+    if console::colors_enabled() {
+        command.env("CLICOLOR_FORCE", "1");
+    }
+    command
+        .args(verb)
+        .stdin(Stdio::null())
+        .spawn()
+        .with_context(|| format!("could not run `{}`", verb.join(" ")))
+}
+
+/// Reads keys for as long as the process lives. What is typed while a lab is judged is read at
+/// once and handled in its turn: no key is lost.
+fn read_keys(tell: Sender<Event>) {
+    thread::spawn(move || {
+        let mut key = [0];
+        loop {
+            match std::io::stdin().read(&mut key) {
+                Ok(1) => {
+                    if tell.send(Event::Key(key[0])).is_err() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                _ => {
+                    let _ = tell.send(Event::NoKeys);
+                    return;
+                }
+            }
+        }
+    });
+}
+
+#[cfg(unix)]
+mod terminal {
+    //! Keys at once and without echo; the rest of the terminal's mode stays.
+
+    use anyhow::{Context as _, Result};
+    use rustix::termios::{LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+
+    /// Whether standard input is a terminal.
+    pub fn is_one() -> bool {
+        isatty(std::io::stdin())
+    }
+
+    /// The mode, until it is dropped.
+    pub struct Mode {
+        before: Termios,
+    }
+
+    impl Mode {
+        pub fn keys_at_once() -> Result<Self> {
+            let before =
+                tcgetattr(std::io::stdin()).context("could not read the terminal's mode")?;
+            let mut now = before.clone();
+            now.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;
+            tcsetattr(std::io::stdin(), OptionalActions::Now, &now)
+                .context("could not set the terminal's mode")?;
+            Ok(Mode { before })
+        }
+    }
+
+    impl Drop for Mode {
+        fn drop(&mut self) {
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.before);
+        }
+    }
+}
+
+#[cfg(not(unix))]
+mod terminal {
+    //! Where there are no modes, a key is followed by Enter.
+
+    use anyhow::Result;
+
+    pub fn is_one() -> bool {
+        true
+    }
+
+    pub struct Mode;
+
+    impl Mode {
+        pub fn keys_at_once() -> Result<Self> {
+            Ok(Mode)
+        }
+    }
+}
