@@ -196,7 +196,11 @@ fn show(lab: &Lab, check: &Check, judged: &Judged, options: &Options) {
             lab.id(),
             check.name
         );
-        println!("        {} {}", style("replay:").dim(), command(replay));
+        println!(
+            "        {}\n          {}",
+            style("replay:").dim(),
+            command(replay)
+        );
     }
     if options.output && failed && !judged.output.is_empty() {
         for line in judged.output.text().lines().take(OUTPUT_LINES) {

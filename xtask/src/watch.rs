@@ -215,6 +215,12 @@ impl<'c> Session<'c> {
             }
         }
         if let Some(verb) = self.waiting.pop_front() {
+            if verb[0] == "run" {
+                // A verdict replaces the one before; what other verbs say stays beneath it.
+                console::Term::stdout()
+                    .clear_screen()
+                    .context("could not clear the screen")?;
+            }
             println!();
             self.running = Some(spawn(&verb)?);
         }
