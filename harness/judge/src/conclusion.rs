@@ -17,6 +17,8 @@ use crate::verdict::Verdict;
 const LONGEST_TEXT: usize = 16 * 1024;
 
 pub(crate) struct Evidence<'a> {
+    /// The full path of the test, which is also the name of the thread that runs it.
+    pub(crate) test: &'a str,
     pub(crate) records: &'a [Record],
     pub(crate) nonce: &'a Nonce,
     pub(crate) end: ProcessEnd,
@@ -70,7 +72,7 @@ impl Evidence<'_> {
                     }
                 } else if let Some(thread) = last_words::overflowed_stack(output) {
                     Verdict::StackOverflow {
-                        thread: Some(thread),
+                        thread: (thread != self.test && thread != "main").then(|| shown(&thread)),
                     }
                 } else {
                     Verdict::Aborted {
@@ -143,6 +145,7 @@ mod tests {
 
     fn verdict(records: &[Record], end: ProcessEnd) -> Verdict {
         Evidence {
+            test: "check::drains_the_queue",
             records,
             nonce: &nonce(),
             end,

@@ -247,6 +247,7 @@ pub fn judge(check: &CheckProcess<'_>) -> Result<Judged, JudgeError> {
 
     let records = read_records(records.path());
     let verdict = Evidence {
+        test: check.test,
         records: &records,
         nonce: &nonce,
         end: ended.end,
@@ -403,4 +404,27 @@ fn read_records(path: &Path) -> Vec<Record> {
     };
     // What cannot be read is a check that said nothing, and there is a verdict for that.
     Record::read_all(&String::from_utf8_lossy(&text().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_forgets_to_offer_itself_as_supervisor_is_told_so() {
+        let check = CheckProcess {
+            binary: Path::new("target/check"),
+            test: "check::passes",
+            cwd: Path::new("."),
+            environment: Vec::new(),
+            limits: Limits::default(),
+            seed: None,
+        };
+        let error = judge(&check).unwrap_err();
+        assert!(matches!(error, JudgeError::NoSupervisor), "{error:?}");
+        assert!(
+            error.to_string().contains("judge::supervise_if_asked"),
+            "{error}"
+        );
+    }
 }

@@ -25,7 +25,7 @@ pub enum Verdict {
     /// The check's processes filled more memory than `limit`, in bytes, or an allocation failed:
     /// then `asked` is its size, in bytes.
     OutOfMemory { limit: u64, asked: Option<u64> },
-    /// A thread used up its stack.
+    /// A thread used up its stack: the one of this name, or else the check's own.
     StackOverflow { thread: Option<String> },
     /// The process aborted; what the runtime said about the reason, if anything.
     Aborted { message: Option<String> },
@@ -120,10 +120,8 @@ impl Verdict {
                 Bytes(*limit)
             ),
             Verdict::StackOverflow { thread } => {
-                // The judge runs one test at a time, on the main thread, and the check's own
-                // thread inherits that name.
-                let whose = match thread.as_deref() {
-                    None | Some("main") => "the check's thread".to_owned(),
+                let whose = match thread {
+                    None => "the check's thread".to_owned(),
                     Some(name) => format!("thread `{name}`"),
                 };
                 format!(

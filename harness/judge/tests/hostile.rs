@@ -1164,6 +1164,10 @@ fn trouble_of_the_runner_is_an_error_and_no_verdict() {
     assert!(matches!(error, JudgeError::NoBinary(_)), "{error:?}");
     assert!(error.to_string().contains("build it first"), "{error}");
 
+    let checks = [missing, missing, missing].map(|binary| process(binary, &case, new_mark()));
+    let error = judge_all(&checks, 2, |index, _| panic!("check {index} was judged")).unwrap_err();
+    assert!(matches!(error, JudgeError::NoBinary(_)), "{error:?}");
+
     let not_a_program = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let error = judge::judge(&process(&not_a_program, &case, new_mark())).unwrap_err();
     assert!(matches!(error, JudgeError::Check { .. }), "{error:?}");
