@@ -859,6 +859,7 @@ fn an_endless_loop_ends_at_the_limit() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
 fn memory_that_grows_without_bound_ends_at_the_limit() {
     let judged = Case::of("fills_memory").judged();
     assert_eq!(judged.verdict.kind(), "out_of_memory", "{judged:#?}");
@@ -878,6 +879,7 @@ fn the_memory_of_children_counts() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
 fn one_giant_allocation_is_out_of_memory_and_its_size_is_told() {
     let judged = Case::of("allocates_a_tebibyte").judged();
     let expected = Verdict::OutOfMemory {
@@ -1249,6 +1251,8 @@ fn a_pass_stays_a_pass_200_times() {
 fn nothing_is_left_when_the_runner_is_killed_or_interrupted() {
     for signal in [libc::SIGKILL, libc::SIGINT] {
         let mark = new_mark();
+        let temporary = tempfile::tempdir().unwrap();
+        let files = || fs::read_dir(temporary.path()).unwrap().count();
         let mut runner = Command::new(this_binary());
         runner
             .args([
@@ -1257,6 +1261,7 @@ fn nothing_is_left_when_the_runner_is_killed_or_interrupted() {
             ])
             .args(["--ignored", "--nocapture"])
             .env(MARK, &mark)
+            .env("TMPDIR", temporary.path())
             .process_group(0);
         let mut runner = runner.spawn().unwrap();
         let daemon = format!("sleep 1000.{mark}");
@@ -1265,10 +1270,12 @@ fn nothing_is_left_when_the_runner_is_killed_or_interrupted() {
                 .iter()
                 .any(|process| process.contains(&daemon))
         });
+        assert_eq!(files(), 1, "the file for the records");
         // SAFETY: a system call on numbers; the child has not been waited for.
         unsafe { libc::kill(-i32::try_from(runner.id()).unwrap(), signal) };
         runner.wait().unwrap();
-        wait_until("nothing is left", || bearers(&mark).is_empty());
+        wait_until("no process is left", || bearers(&mark).is_empty());
+        assert_eq!(files(), 0, "left in the folder for temporary files");
     }
 }
 
