@@ -10,4 +10,5 @@
 
 pub mod chance;
 pub mod pool;
+pub mod stampede;
 pub mod variants;

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::chance::Chance;
 use crate::pool::{self, Fault};
+use crate::stampede::{self, Cache};
 
 /// A dump of another system than the one in the brief.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -21,7 +22,7 @@ pub struct Variant {
 type Maker = fn(u64) -> Variant;
 
 /// The labs that have variants, by their id.
-pub const LABS: &[(&str, Maker)] = &[("18.1.1", read_pool_metrics)];
+pub const LABS: &[(&str, Maker)] = &[("18.1.1", read_pool_metrics), ("18.2.5", cache_stampede)];
 
 /// The variant of a lab, or `None` for a lab without variants.
 pub fn of(lab: &str, seed: u64) -> Option<Variant> {
@@ -55,6 +56,25 @@ fn read_pool_metrics(seed: u64) -> Variant {
     );
     Variant {
         files: vec![("scrape.prom".into(), run.scrape)],
+        truth,
+    }
+}
+
+fn cache_stampede(seed: u64) -> Variant {
+    // Every fourth cache is a healthy one.
+    let cache = match seed % 4 {
+        3 => Cache::Coalescing,
+        _ => Cache::Naive,
+    };
+    let run = stampede::simulate(cache, seed);
+    let truth = format!(
+        "{} of {} queries were wasted, in {} stampedes.",
+        run.wasted(),
+        run.queries,
+        run.stampedes.len()
+    );
+    Variant {
+        files: vec![("cache.jsonl".into(), run.log)],
         truth,
     }
 }

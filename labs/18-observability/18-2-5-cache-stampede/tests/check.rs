@@ -1,0 +1,3 @@
+use cache_stampede as subject;
+#[path = "../../../../harness/checks/18-observability/18_2_5.rs"]
+mod check;
