@@ -28,10 +28,12 @@ const ATTEMPTS: usize = 5;
 const FOLDER: &str = "/nightshift";
 const LOG_TAIL_LINES: usize = 20;
 
+type Command = dyn Fn(&str) -> Vec<String>;
+
 /// How one kind of server is run in a container.
 pub(crate) struct Layout {
     /// The command, given the address on which the server shall listen.
-    pub(crate) command: Box<dyn Fn(&str) -> Vec<String>>,
+    pub(crate) command: Box<Command>,
     pub(crate) environment: Vec<(&'static str, &'static str)>,
     /// Relative to the folder that [`folder`] names.
     pub(crate) files: Vec<(PathBuf, String)>,
