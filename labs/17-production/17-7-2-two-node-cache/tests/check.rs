@@ -1,0 +1,3 @@
+use two_node_cache as subject;
+#[path = "../../../../harness/checks/17-production/17_7_2.rs"]
+mod check;
