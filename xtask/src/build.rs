@@ -60,6 +60,22 @@ pub struct Built {
     pub trouble: Option<String>,
 }
 
+impl Built {
+    /// The compiler's words about a package that has no binary: its own errors, or, where it has
+    /// none, those of what it depends on.
+    pub fn words_about(&self, package: &str) -> String {
+        match self.errors.get(package) {
+            Some(words) => words.clone(),
+            None => self
+                .errors
+                .values()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join("\n"),
+        }
+    }
+}
+
 /// Cargo, as this process was started by it, without the detour over a version manager's proxy.
 pub fn cargo() -> Command {
     let mut cargo =

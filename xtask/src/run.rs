@@ -214,18 +214,7 @@ fn does_not_compile(built: &Built, package: &str, lab: &Lab) -> Result<()> {
         bail!("cargo could not build {package}:\n{}", trouble.trim_end());
     }
     println!();
-    let own = built.errors.get(package);
-    let words = own.map_or_else(
-        || {
-            built
-                .errors
-                .values()
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .join("\n")
-        },
-        Clone::clone,
-    );
+    let words = built.words_about(package);
     let lines: Vec<&str> = words.lines().collect();
     for line in lines.iter().take(COMPILER_LINES) {
         println!("  {line}");
@@ -237,7 +226,7 @@ fn does_not_compile(built: &Built, package: &str, lab: &Lab) -> Result<()> {
             command(format!("cargo check -p {package} --tests"))
         );
     }
-    if own.is_some_and(|words| words.contains("harness/checks/")) {
+    if words.contains("harness/checks/") {
         println!(
             "\n  The checker no longer fits {}: keep the public interface that the\n  brief and \
              the documentation of the start give.",

@@ -188,7 +188,7 @@ impl<'c> Workbench<'c> {
             }
             for package in packages {
                 if !built.binaries.contains_key(&package) {
-                    let words = built.errors.get(&package).cloned().unwrap_or_default();
+                    let words = built.words_about(&package);
                     report.breach(package, format!("does not compile:\n{words}"));
                 }
             }
@@ -335,7 +335,7 @@ impl Report {
     /// Whether a package compiled, without a warning, and has the declared tests.
     fn compiled(&mut self, built: &Built, package: &str, lab: &Lab) {
         let Some(binary) = built.binaries.get(package) else {
-            let words = built.errors.get(package).cloned().unwrap_or_default();
+            let words = built.words_about(package);
             self.breach(package, format!("does not compile:\n{words}"));
             return;
         };
