@@ -5,6 +5,8 @@
 //! | [`metrics`] | a scrape: Prometheus text exposition and OpenMetrics text |
 //! | [`logs`] | structured logs, one JSON object a line |
 //! | [`traces`] | spans in OTLP/JSON, and the trees they form |
+//! | [`profiles`] | folded stacks, and pprof with the feature `pprof` |
+//! | [`tasks`] | goroutine, Tokio task and thread dumps |
 //!
 //! The parsers turn text into values and stop there: no quantile, no rate, no diagnosis. Those are
 //! what the labs ask for. Nothing here opens a file or a socket either; the caller brings the text.
@@ -14,7 +16,9 @@
 
 pub mod logs;
 pub mod metrics;
+pub mod profiles;
 mod source;
+pub mod tasks;
 pub mod traces;
 
 pub use source::ParseError;
