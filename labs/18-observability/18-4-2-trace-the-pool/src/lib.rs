@@ -1,1 +1,6 @@
-//! 18-4-2-trace-the-pool
+//! The photo service: uploads are split into tasks, a pool of workers does them, and traces tell
+//! who waited for what.
+
+pub mod export;
+pub mod pool;
+pub mod service;

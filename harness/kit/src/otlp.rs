@@ -1,0 +1,326 @@
+//! A collector in the process: takes OTLP traces over HTTP, and keeps them for a check to look at.
+//!
+//! It listens on loopback, on threads of its own, so it answers whatever the runtime of the code
+//! under test is doing. Traces are taken at `/v1/traces`, as Protocol Buffers without compression;
+//! everything else is refused as a real collector would, and kept as evidence.
+//!
+//! Not a store: nothing is queried here. Not for a paused clock alone: exporters use real sockets,
+//! so wait for what arrives with [`Collector::spans_within`], or after the exporter's shutdown.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message as _;
+
+/// The path at which traces are taken.
+pub const TRACES: &str = "/v1/traces";
+/// The largest body that is read, in bytes.
+const MOST_BYTES: u64 = 8 << 20;
+/// How long an answer is held at most, and a connection may be silent.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// A span as it arrived, and the process that it says it comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Received {
+    pub resource: Vec<KeyValue>,
+    pub span: Span,
+}
+
+impl Received {
+    /// The `service.name` of its process.
+    pub fn service(&self) -> Option<&str> {
+        text(&self.resource, "service.name")
+    }
+
+    /// An attribute of the span that is a whole number.
+    pub fn int(&self, name: &str) -> Option<i64> {
+        match value(&self.span.attributes, name)? {
+            any_value::Value::IntValue(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// An attribute of the span that is a text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        text(&self.span.attributes, name)
+    }
+}
+
+/// A request that the collector answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// Method and path.
+    pub request: String,
+    /// The status of the answer, such as 200.
+    pub status: u16,
+    /// How many spans it brought.
+    pub spans: usize,
+}
+
+/// A collector that listens until it is dropped.
+#[derive(Debug)]
+pub struct Collector {
+    address: SocketAddr,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    kept: Mutex<Kept>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    received: Vec<Received>,
+    answered: Vec<Answered>,
+    arrived: usize,
+    held: bool,
+    waited_in_vain: bool,
+    closed: bool,
+}
+
+impl Collector {
+    /// Starts to listen on a free port of the loopback device.
+    ///
+    /// # Panics
+    /// When the system gives no port or no thread.
+    pub fn start() -> Self {
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system refuses a port");
+        let address = listener.local_addr().expect("it is bound");
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
+        thread::Builder::new()
+            .name("collector".into())
+            .spawn(move || listen(&listener, &shared))
+            .expect("the system refuses one more thread");
+        Collector { address, state }
+    }
+
+    /// Its base URL, without a path: `http://127.0.0.1:40123`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Holds all answers from now on, until [`Collector::let_go`].
+    pub fn hold(&self) {
+        self.state.lock().held = true;
+    }
+
+    /// Answers what is held and what is still to come.
+    pub fn let_go(&self) {
+        self.state.lock().held = false;
+        self.state.changed.notify_all();
+    }
+
+    /// Whether an answer was held so long that the collector gave up waiting for
+    /// [`Collector::let_go`]: whoever should have called it was kept from it.
+    pub fn was_stuck(&self) -> bool {
+        self.state.lock().waited_in_vain
+    }
+
+    /// Waits until a request has arrived, answered or not; `false` if none does in time. Blocks the
+    /// thread.
+    pub fn arrival_within(&self, patience: Duration) -> bool {
+        self.wait(patience, |kept| kept.arrived > 0).arrived > 0
+    }
+
+    /// All spans that have arrived, in the order of their arrival.
+    pub fn spans(&self) -> Vec<Received> {
+        self.state.lock().received.clone()
+    }
+
+    /// Waits until at least `spans` spans have arrived, and gives those that have. Blocks the thread.
+    pub fn spans_within(&self, spans: usize, patience: Duration) -> Vec<Received> {
+        self.wait(patience, |kept| kept.received.len() >= spans)
+            .received
+            .clone()
+    }
+
+    /// What was asked of it, in the order of the answers.
+    pub fn answered(&self) -> Vec<Answered> {
+        self.state.lock().answered.clone()
+    }
+
+    fn wait(&self, patience: Duration, enough: impl Fn(&Kept) -> bool) -> MutexGuard<'_, Kept> {
+        let (kept, _) = self
+            .state
+            .changed
+            .wait_timeout_while(self.state.lock(), patience, |kept| !enough(kept))
+            .unwrap_or_else(PoisonError::into_inner);
+        kept
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.state.lock().closed = true;
+        self.let_go();
+        // Wakes the thread that accepts, so that it sees that it is over.
+        let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
+    }
+}
+
+impl State {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn listen(listener: &TcpListener, state: &Arc<State>) {
+    for connection in listener.incoming() {
+        if state.lock().closed {
+            return;
+        }
+        let Ok(connection) = connection else { continue };
+        let state = Arc::clone(state);
+        // A connection that breaks is the exporter's to notice.
+        let _ = thread::Builder::new()
+            .name("collector".into())
+            .spawn(move || serve(&connection, &state));
+    }
+}
+
+fn serve(connection: &TcpStream, state: &State) -> std::io::Result<()> {
+    connection.set_read_timeout(Some(PATIENCE))?;
+    connection.set_write_timeout(Some(PATIENCE))?;
+    let mut reader = BufReader::new(connection);
+    while let Some(request) = read_request(&mut reader)? {
+        let (status, received) = judge(&request);
+        {
+            let mut kept = state.lock();
+            kept.arrived += 1;
+            state.changed.notify_all();
+            let began = Instant::now();
+            while kept.held && !kept.closed {
+                let left = PATIENCE.saturating_sub(began.elapsed());
+                if left.is_zero() {
+                    kept.waited_in_vain = true;
+                    break;
+                }
+                (kept, _) = state
+                    .changed
+                    .wait_timeout(kept, left)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            kept.answered.push(Answered {
+                request: format!("{} {}", request.method, request.path),
+                status,
+                spans: received.len(),
+            });
+            kept.received.extend(received);
+            state.changed.notify_all();
+        }
+        // An empty body is an `ExportTraceServiceResponse` in which nothing was refused.
+        let answer = format!(
+            "HTTP/1.1 {status} {}\r\ncontent-type: application/x-protobuf\r\ncontent-length: \
+             0\r\n\r\n",
+            if status == 200 { "OK" } else { "Refused" }
+        );
+        let mut writer = connection;
+        writer.write_all(answer.as_bytes())?;
+    }
+    Ok(())
+}
+
+struct Request {
+    method: String,
+    path: String,
+    protobuf: bool,
+    body: Vec<u8>,
+}
+
+/// `None` when the other side has closed the connection between two requests.
+fn read_request(reader: &mut BufReader<&TcpStream>) -> std::io::Result<Option<Request>> {
+    let malformed = || std::io::Error::from(std::io::ErrorKind::InvalidData);
+    let mut line = String::new();
+    if reader.by_ref().take(MOST_BYTES).read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let mut words = line.split_whitespace().map(str::to_owned);
+    let method = words.next().ok_or_else(malformed)?;
+    let path = words.next().ok_or_else(malformed)?;
+    let mut length = 0;
+    let mut protobuf = false;
+    loop {
+        line.clear();
+        if reader.by_ref().take(MOST_BYTES).read_line(&mut line)? == 0 {
+            return Err(malformed());
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+        let (name, value) = line.split_once(':').ok_or_else(malformed)?;
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.trim().parse().map_err(|_| malformed())?,
+            "content-type" => protobuf = value.trim() == "application/x-protobuf",
+            _ => {}
+        }
+    }
+    if length > MOST_BYTES {
+        return Err(malformed());
+    }
+    let mut body = Vec::new();
+    reader.by_ref().take(length).read_to_end(&mut body)?;
+    Ok(Some(Request {
+        method,
+        path,
+        protobuf,
+        body,
+    }))
+}
+
+fn judge(request: &Request) -> (u16, Vec<Received>) {
+    if request.path != TRACES {
+        return (404, Vec::new());
+    }
+    if request.method != "POST" {
+        return (405, Vec::new());
+    }
+    if !request.protobuf {
+        return (415, Vec::new());
+    }
+    match ExportTraceServiceRequest::decode(request.body.as_slice()) {
+        Ok(export) => (200, spans_of(export)),
+        Err(_) => (400, Vec::new()),
+    }
+}
+
+fn spans_of(export: ExportTraceServiceRequest) -> Vec<Received> {
+    let mut received = Vec::new();
+    for process in export.resource_spans {
+        let resource = process
+            .resource
+            .map(|resource| resource.attributes)
+            .unwrap_or_default();
+        for scope in process.scope_spans {
+            received.extend(scope.spans.into_iter().map(|span| Received {
+                resource: resource.clone(),
+                span,
+            }));
+        }
+    }
+    received
+}
+
+fn value<'a>(attributes: &'a [KeyValue], name: &str) -> Option<&'a any_value::Value> {
+    let held = attributes.iter().find(|held| held.key == name)?;
+    match &held.value {
+        Some(AnyValue { value }) => value.as_ref(),
+        None => None,
+    }
+}
+
+fn text<'a>(attributes: &'a [KeyValue], name: &str) -> Option<&'a str> {
+    match value(attributes, name)? {
+        any_value::Value::StringValue(text) => Some(text),
+        _ => None,
+    }
+}

@@ -1,0 +1,26 @@
+//! Where traces go: to a collector, by OTLP over HTTP.
+
+use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportConfig};
+use opentelemetry_sdk::trace::SdkTracerProvider;
+
+/// A provider whose spans are sent to the collector in batches, from a thread of its own, as
+/// Protocol Buffers over HTTP.
+///
+/// `endpoint` is the collector's base URL, such as `http://127.0.0.1:4318`; traces are taken there
+/// at `/v1/traces`. `service` is the `service.name` of all spans. A trace that another service has
+/// begun is sampled as that service has decided. May be called inside and outside of a runtime.
+///
+/// # Errors
+/// When `endpoint` is no URL.
+pub fn provider(endpoint: &str, service: &str) -> Result<SdkTracerProvider, ExporterBuildError> {
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(endpoint)
+        .build()?;
+    let provider = SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .build();
+    otel_info!(name: "export.started", service = service);
+    Ok(provider)
+}
