@@ -85,7 +85,7 @@ fn two_nodes_agree_while_nothing_happens() {
                 for (at, status) in told.statuses(rack) {
                     told.hold(at < ms(1_000) || status == expected, || {
                         format!(
-                            "nothing happens, and {rack} says {status:?} at {} ({consistency:?})",
+                            "nothing happens ({consistency:?}), and\n{rack} says {status:?} at {}",
                             clock(at)
                         )
                     });
@@ -290,6 +290,43 @@ fn an_eventual_cache_accepts_writes_on_both_sides_and_does_not_wait() {
 }
 
 #[test]
+fn a_node_reads_what_it_has_confirmed() {
+    kit::check(|| {
+        for consistency in [EVENTUAL, STRONG] {
+            let mut story = Story::new(consistency, Seed(7));
+            story.latency = (20, 20);
+            for rack in RACKS {
+                let key = if rack == A { "cart/a" } else { "cart/b" };
+                for n in 0..5 {
+                    story.at(
+                        1_000 + 200 * n,
+                        rack,
+                        Call::Put(key, format!("{n} tickets")),
+                    );
+                }
+                for n in 0..140 {
+                    story.at(1_000 + 7 * n, rack, Call::Get(key));
+                }
+            }
+            let told = story.tell();
+            told.assert_all_confirmed(ms(1_000), Duration::MAX);
+            for write in told.events.iter().filter(|event| event.is_write()) {
+                let confirmed = write.returned.expect("it was confirmed");
+                for read in told.between(confirmed + ms(1), write.called + ms(200)) {
+                    let Answer::Read(Read { value, .. }) = &read.answer else {
+                        continue;
+                    };
+                    let own = read.rack == write.rack && read.call.key() == write.call.key();
+                    told.hold(!own || *value == write.call.value(), || {
+                        format!("{write}, and then\n{read}")
+                    });
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn eventual_nodes_converge_after_every_fault() {
     kit::check(|| {
         kit::seed::each(&[1, 4, 9, 16, 25, 36, 49, 64], |seed| {
@@ -434,7 +471,7 @@ fn a_lost_node_is_noticed_in_time_and_one_late_heartbeat_is_not_a_loss() {
                     told.hold(at < ms(1_000) || status.peer == Peer::Reachable, || {
                         format!(
                             "the link holds packets back for 110 ms at a time, a node is lost \
-                             after {LOST_AFTER:?}, and {rack} says {status:?} at {}",
+                             after {LOST_AFTER:?}, and\n{rack} says {status:?} at {}",
                             clock(at)
                         )
                     });
@@ -442,8 +479,8 @@ fn a_lost_node_is_noticed_in_time_and_one_late_heartbeat_is_not_a_loss() {
                     let kept = !strong || status.mode == Mode::Strong;
                     told.hold(at < ms(1_000) || kept, || {
                         format!(
-                            "the link holds packets back for 110 ms at a time, and {rack} gives \
-                             up its mode at {}: {status:?} ({consistency:?})",
+                            "the link holds packets back for 110 ms at a time, and\n{rack} gives up \
+                             its mode at {}: {status:?} ({consistency:?})",
                             clock(at)
                         )
                     });
@@ -471,13 +508,13 @@ fn notices(consistency: Consistency, fault: Fault) {
         if fault == Fault::Crash(rack) {
             continue;
         }
-        for (at, status) in told.statuses(rack) {
+        // The first second is for the start.
+        for (at, status) in told.statuses(rack).filter(|&(at, _)| at > ms(1_000)) {
             let says = || {
+                let Status { mode, peer } = status;
+                let at = clock(at);
                 format!(
-                    "{fault:?} from {} to {}: {rack} says {status:?} at {}, {consistency:?}",
-                    clock(cut),
-                    clock(healed),
-                    clock(at)
+                    "at {at} {rack} says that the other is {peer:?} ({mode:?}, {consistency:?})"
                 )
             };
             let lost = status.peer == Peer::Lost;
@@ -546,9 +583,8 @@ fn failing_open_gives_up_the_mode_and_takes_it_back() {
                     let back = at > after;
                     let says = || {
                         format!(
-                            "{fault:?} from {} to {}: {rack} says {status:?} at {}",
-                            clock(cut),
-                            clock(healed),
+                            "the cache should fail open and come back, and\n\
+                             {rack} says {status:?} at {}",
                             clock(at)
                         )
                     };
