@@ -8,6 +8,7 @@
 //!
 //! Not for grading: a simulator knows what happened, and a checker decides what an answer is worth.
 
+pub mod black_friday;
 pub mod chance;
 pub mod pool;
 pub mod stampede;

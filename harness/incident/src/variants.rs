@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use crate::black_friday::{Detector, Night, Run, Setup};
 use crate::chance::Chance;
 use crate::pool::{self, Fault};
 use crate::stampede::{self, Cache};
@@ -22,7 +23,11 @@ pub struct Variant {
 type Maker = fn(u64) -> Variant;
 
 /// The labs that have variants, by their id.
-pub const LABS: &[(&str, Maker)] = &[("18.1.1", read_pool_metrics), ("18.2.5", cache_stampede)];
+pub const LABS: &[(&str, Maker)] = &[
+    ("17.6.2", postmortem),
+    ("18.1.1", read_pool_metrics),
+    ("18.2.5", cache_stampede),
+];
 
 /// The variant of a lab, or `None` for a lab without variants.
 pub fn of(lab: &str, seed: u64) -> Option<Variant> {
@@ -75,6 +80,46 @@ fn cache_stampede(seed: u64) -> Variant {
     );
     Variant {
         files: vec![("cache.jsonl".into(), run.log)],
+        truth,
+    }
+}
+
+fn postmortem(seed: u64) -> Variant {
+    let night = *Chance::of(seed).pick(&Night::ALL);
+    let run = Run::of(&Setup::drawn(night, seed));
+    let truth = match run.truth() {
+        None => "Nothing to report: no three minutes of the night broke the objective.".to_owned(),
+        Some(truth) => {
+            let minutes = |from: i64, to: i64| (to - from) / 60;
+            let response = truth.response;
+            format!(
+                "Users waited from {} to {} (Unix time), {} minutes.\n\
+                 Detected after {} (by {}), acknowledged after {} more, cause after {} more, \
+                 mitigated after {} more, restored after {} more.\n\
+                 {} slow payments, {:.1} % of the sessions, at most {} payments waiting.",
+                truth.impact_began,
+                truth.restored,
+                minutes(truth.impact_began, truth.restored),
+                minutes(truth.impact_began, response.detected),
+                match response.by {
+                    Detector::Alert => "an alert",
+                    Detector::User => "a user",
+                },
+                minutes(response.detected, response.acknowledged),
+                minutes(response.acknowledged, response.cause_identified),
+                minutes(response.cause_identified, response.mitigated),
+                minutes(response.mitigated, truth.restored),
+                truth.slow_payments,
+                100.0 * truth.sessions_share,
+                truth.peak_waiting
+            )
+        }
+    };
+    Variant {
+        files: vec![
+            ("metrics.om".into(), run.metrics()),
+            ("events.jsonl".into(), run.events()),
+        ],
         truth,
     }
 }
