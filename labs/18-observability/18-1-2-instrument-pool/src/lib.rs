@@ -1,1 +1,4 @@
-//! 18-1-2-instrument-pool
+//! The thumbnailer's worker pool, and the endpoint from which it is scraped.
+
+pub mod exporter;
+pub mod pool;
