@@ -9,10 +9,21 @@
 //! Not for labs: a lab's own code never depends on this crate, only its tests do.
 
 pub mod answers;
+#[cfg(feature = "tracing")]
+pub mod capture;
 mod check;
+pub mod closed_loop;
 pub mod evidence;
+pub mod history;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "otlp")]
+pub mod otlp;
+pub mod paired;
 pub mod place;
 pub mod protocol;
 pub mod seed;
+#[cfg(feature = "tokio")]
+pub mod time;
 
 pub use check::{check, check_within, not_run, step, symptom, unanswered};
