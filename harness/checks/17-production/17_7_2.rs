@@ -137,11 +137,11 @@ fn a_strong_write_is_on_both_nodes_before_it_is_confirmed() {
 #[test]
 fn strong_reads_are_linearizable_on_a_jittery_network() {
     kit::check(|| {
-        kit::seed::each(&[3, 14, 15, 92], |seed| {
+        kit::seed::each(&[3, 14, 15], |seed| {
             kit::step(format!("clients read and write at random (seed {seed})"));
             let mut story = Story::new(STRONG, seed);
             story.latency = (1, 18);
-            story.random_calls(&["k1", "k2"], ms(1_000)..ms(3_000), 360);
+            story.random_calls(&["k1", "k2"], ms(1_000)..ms(2_500), 600);
             let told = story.tell();
             told.assert_all_confirmed(ms(1_000), Duration::MAX);
             told.assert_linearizable(|_| true);
@@ -152,7 +152,7 @@ fn strong_reads_are_linearizable_on_a_jittery_network() {
 #[test]
 fn strong_reads_are_linearizable_whatever_fails() {
     kit::check(|| {
-        kit::seed::each(&[1, 2, 3, 5, 8, 13, 21, 34, 55, 89], |seed| {
+        kit::seed::each(&[1, 2, 3, 5, 8, 13, 21, 34], |seed| {
             kit::step(format!("links and nodes fail at random (seed {seed})"));
             let mut story = Story::new(STRONG, seed);
             story.latency = (1, 12);
@@ -333,10 +333,12 @@ fn eventual_nodes_converge_after_every_fault() {
             kit::step(format!("links fail at random (seed {seed})"));
             let keys = ["k1", "k2", "k3", "k4"];
             let mut story = Story::new(EVENTUAL, seed);
-            story.latency = (1, 30);
+            story.latency = (1, 20);
             let healed = story.random_faults(ms(1_200), 2, &Fault::LINKS);
-            story.random_calls(&keys, ms(500)..healed, 160);
-            let read = healed + TOGETHER;
+            // Some go on while the racks find together again.
+            let last = healed + ms(120);
+            story.random_calls(&keys, ms(700)..last, 260);
+            let read = last + TOGETHER;
             story.read_everywhere(&keys, read);
             let told = story.tell();
             told.assert_answered();
@@ -952,6 +954,8 @@ impl Story {
             events: Vec::new(),
             statuses: BTreeMap::new(),
         }));
+        // Most packets are fast by default; here the slow ones are as many, and overtaken.
+        sim.set_message_latency_curve(1.5);
         for rack in RACKS {
             let calls: Rc<[_]> = self
                 .calls

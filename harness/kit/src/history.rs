@@ -168,6 +168,10 @@ fn explains<V: Clone + Eq + Hash>(initial: &V, history: &[Operation<V>]) -> bool
         .collect();
     let mut search = Search {
         operations: &operations,
+        unread: operations
+            .iter()
+            .map(|op| matches!(&op.action, Action::Write(value) if !seen.contains(value)))
+            .collect(),
         done: vec![false; operations.len()],
         visited: HashSet::new(),
     };
@@ -176,6 +180,7 @@ fn explains<V: Clone + Eq + Hash>(initial: &V, history: &[Operation<V>]) -> bool
 
 struct Search<'a, V> {
     operations: &'a [&'a Operation<V>],
+    unread: Vec<bool>,
     done: Vec<bool>,
     /// What has been tried in vain: the same operations done, with the same value at the end.
     visited: HashSet<(Vec<bool>, V)>,
@@ -205,15 +210,33 @@ impl<V: Clone + Eq + Hash> Search<'_, V> {
         if !self.visited.insert((self.done.clone(), value.clone())) {
             return false;
         }
-        self.candidates().into_iter().any(|index| {
-            let Action::Write(written) = &self.operations[index].action else {
-                return false;
-            };
+        // A write that nobody reads may as well come right before another write: there is nothing
+        // to choose.
+        let mut passed = Vec::new();
+        while let Some(index) = self
+            .candidates()
+            .into_iter()
+            .find(|&index| self.unread[index])
+        {
             self.done[index] = true;
-            let explained = self.explained_from(written);
-            self.done[index] = explained;
-            explained
-        })
+            passed.push(index);
+        }
+        let explained = self.all_returned_are_done()
+            || self.candidates().into_iter().any(|index| {
+                let Action::Write(written) = &self.operations[index].action else {
+                    return false;
+                };
+                self.done[index] = true;
+                let explained = self.explained_from(written);
+                self.done[index] = explained;
+                explained
+            });
+        if !explained {
+            for index in passed {
+                self.done[index] = false;
+            }
+        }
+        explained
     }
 
     /// The operations that may come next: none that is still to come was over before they began.
