@@ -726,6 +726,17 @@ mod tests {
     }
 
     #[test]
+    fn a_capture_within_another_ends_with_its_body() {
+        let ((), outer) = during(|| {
+            let ((), inner) = during(|| info!("inside"));
+            assert_eq!(inner.events.len(), 1);
+            info!("after");
+        });
+        let messages: Vec<&str> = outer.events.iter().map(|event| &*event.message).collect();
+        assert_eq!(messages, ["after"]);
+    }
+
+    #[test]
     fn a_thread_is_added_to_a_capture_by_its_handle() {
         let capture = Capture::new();
         thread::scope(|scope| {

@@ -3,7 +3,7 @@
 //! A checker is a file of plain `#[test]` functions over a module called `subject`. Each of them
 //! hands its body to [`check`], which gives it a deadline, turns whatever happens into one verdict,
 //! and tells that verdict to the runner when there is one. The rest of the crate is what such
-//! bodies need: the learner's [`answers`], [`evidence`] that has to prove something, [`seed`]s that
+//! bodies need: the learner's [`mod@answers`], [`evidence`] that has to prove something, [`seed`]s that
 //! can be replayed, [`paired`] measurement, and, by feature, virtual time and captured telemetry.
 //!
 //! Not for labs: a lab's own code never depends on this crate, only its tests do.
@@ -26,4 +26,4 @@ pub mod seed;
 #[cfg(feature = "tokio")]
 pub mod time;
 
-pub use check::{check, check_within, not_run, step, symptom, unanswered};
+pub use check::{DEADLINE, check, check_within, not_run, step, symptom, unanswered};

@@ -437,7 +437,7 @@ pub fn percentile<T: Copy + PartialOrd>(ascending: &[T], percent: f64) -> Option
         clippy::cast_sign_loss,
         reason = "a rank lies between 0 and the number of values"
     )]
-    // Rounding of `percent / 100` must not move a rank that is whole: 0.95 * 100.
+    // Rounding must not move a rank that is whole, such as 64.4 % of 250.
     let rank = (percent * ascending.len() as f64 / 100.0 - 1e-9).ceil() as usize;
     ascending.get(rank.saturating_sub(1)).copied()
 }
@@ -802,6 +802,8 @@ mod tests {
             assert_eq!(percentile(&values, percent), Some(expected), "{percent}");
         }
         assert_eq!(percentile(&[15, 20, 35, 40, 50], 40.0), Some(20));
+        let many: Vec<u32> = (1..=250).collect();
+        assert_eq!(percentile(&many, 64.4), Some(161));
         assert_eq!(percentile::<u32>(&[], 50.0), None);
     }
 
@@ -853,6 +855,33 @@ mod tests {
         });
         assert_eq!(run.outcomes.len(), 300);
         assert_eq!(run.latencies(), vec![ms(7); 300]);
+        // The second is due after a third of a millisecond.
+        assert_eq!(run.outcomes[1].arrived, ms(1));
+    }
+
+    #[test]
+    fn a_stall_of_the_whole_thread_is_charged_to_those_who_arrive_meanwhile() {
+        let run = paused(async {
+            drive(&[ms(0), ms(10), ms(20)], |index| async move {
+                if index == 0 {
+                    // What a blocking call looks like in virtual time.
+                    tokio::time::advance(ms(100)).await;
+                }
+            })
+            .await
+        });
+        let started: Vec<Duration> = run.outcomes.iter().map(|done| done.started).collect();
+        assert_eq!(started, [ms(0), ms(100), ms(100)]);
+        assert_eq!(run.latencies(), [ms(80), ms(90), ms(100)]);
+    }
+
+    #[test]
+    fn rounding_adds_no_arrival_at_the_end_of_a_script() {
+        // In binary, 0.07 times 100 is a little above 7.
+        let arrivals = Load::constant(0.07)
+            .for_(Duration::from_secs(100))
+            .arrivals(Seed(0));
+        assert_eq!(arrivals.len(), 7);
     }
 
     #[test]
