@@ -150,12 +150,15 @@ fn a_soft_limit_on_the_test_does_not_starve_its_server() {
 
 #[test]
 fn discovery_is_quick_starts_nothing_and_agrees_with_what_starts() {
-    // The first run reads the binaries from disk.
-    let _ = discover();
-    let before = Instant::now();
-    let found = discover();
-    let took = before.elapsed();
-    assert!(took < Duration::from_millis(300), "{took:?}");
+    // The best of five: the bound is on what it does, not on what else the machine does.
+    let mut quickest = Duration::MAX;
+    let mut found = Vec::new();
+    for _ in 0..5 {
+        let before = Instant::now();
+        found = discover();
+        quickest = quickest.min(before.elapsed());
+    }
+    assert!(quickest < Duration::from_millis(300), "{quickest:?}");
     assert_eq!(found.len(), Tool::ALL.len());
     for line in found {
         let located = line.tool.locate();
