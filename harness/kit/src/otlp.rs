@@ -22,8 +22,8 @@ use prost::Message as _;
 pub const TRACES: &str = "/v1/traces";
 /// The largest body that is read, in bytes.
 const MOST_BYTES: u64 = 8 << 20;
-/// How long an answer is held at most, and a connection may be silent.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// How long a connection may be silent.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// A span as it arrived, and the process that it says it comes from.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,17 +81,24 @@ struct Kept {
     received: Vec<Received>,
     answered: Vec<Answered>,
     arrived: usize,
-    held: bool,
+    held: Option<Duration>,
     waited_in_vain: bool,
     closed: bool,
 }
 
 impl Collector {
-    /// Starts to listen on a free port of the loopback device.
+    /// Starts to listen on a free port of the loopback device. Where a proxy is set that would be
+    /// used for loopback too, the check ends as not run.
     ///
     /// # Panics
     /// When the system gives no port or no thread.
     pub fn start() -> Self {
+        if let Some(name) = proxy_for_loopback() {
+            crate::not_run(
+                format!("{name} is set, and exporters send to it what is meant for loopback"),
+                "set NO_PROXY=127.0.0.1",
+            );
+        }
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system refuses a port");
         let address = listener.local_addr().expect("it is bound");
@@ -109,14 +116,14 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
-    /// Holds all answers from now on, until [`Collector::let_go`].
-    pub fn hold(&self) {
-        self.state.lock().held = true;
+    /// Holds all answers from now on until [`Collector::let_go`], each for `patience` at most.
+    pub fn hold(&self, patience: Duration) {
+        self.state.lock().held = Some(patience);
     }
 
     /// Answers what is held and what is still to come.
     pub fn let_go(&self) {
-        self.state.lock().held = false;
+        self.state.lock().held = None;
         self.state.changed.notify_all();
     }
 
@@ -174,6 +181,18 @@ impl State {
     }
 }
 
+fn proxy_for_loopback() -> Option<&'static str> {
+    let set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let spared = ["NO_PROXY", "no_proxy"].iter().any(|name| {
+        std::env::var(name).is_ok_and(|hosts| {
+            let mut hosts = hosts.split(',').map(str::trim);
+            hosts.any(|host| ["*", "127.0.0.1", "127.0.0.0/8"].contains(&host))
+        })
+    });
+    let mut proxies = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].into_iter();
+    proxies.find(set).filter(|_| !spared)
+}
+
 fn listen(listener: &TcpListener, state: &Arc<State>) {
     for connection in listener.incoming() {
         if state.lock().closed {
@@ -189,8 +208,8 @@ fn listen(listener: &TcpListener, state: &Arc<State>) {
 }
 
 fn serve(connection: &TcpStream, state: &State) -> std::io::Result<()> {
-    connection.set_read_timeout(Some(PATIENCE))?;
-    connection.set_write_timeout(Some(PATIENCE))?;
+    connection.set_read_timeout(Some(SILENCE))?;
+    connection.set_write_timeout(Some(SILENCE))?;
     let mut reader = BufReader::new(connection);
     while let Some(request) = read_request(&mut reader)? {
         let (status, received) = judge(&request);
@@ -199,8 +218,10 @@ fn serve(connection: &TcpStream, state: &State) -> std::io::Result<()> {
             kept.arrived += 1;
             state.changed.notify_all();
             let began = Instant::now();
-            while kept.held && !kept.closed {
-                let left = PATIENCE.saturating_sub(began.elapsed());
+            while let Some(patience) = kept.held
+                && !kept.closed
+            {
+                let left = patience.saturating_sub(began.elapsed());
                 if left.is_zero() {
                     kept.waited_in_vain = true;
                     break;

@@ -1,6 +1,8 @@
 //! Where traces go: to a collector, by OTLP over HTTP.
 
+use opentelemetry::KeyValue;
 use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 
 /// A provider whose spans are sent to the collector in batches, from a thread of its own, as
@@ -18,9 +20,11 @@ pub fn provider(endpoint: &str, service: &str) -> Result<SdkTracerProvider, Expo
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(endpoint)
         .build()?;
-    let provider = SdkTracerProvider::builder()
-        .with_batch_exporter(exporter)
+    let resource = Resource::builder()
+        .with_attribute(KeyValue::new("service", service.to_owned()))
         .build();
-    otel_info!(name: "export.started", service = service);
-    Ok(provider)
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(resource)
+        .build())
 }
