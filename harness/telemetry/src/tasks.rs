@@ -41,7 +41,7 @@ pub const MAX_TASKS: usize = 500_000;
 /// The deepest stack that is read.
 pub const MAX_DEPTH: usize = 4096;
 /// The most frames of all stacks together.
-pub const MAX_FRAMES: usize = 1_000_000;
+pub const MAX_FRAMES: usize = 500_000;
 
 /// Which program printed a dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -715,6 +715,11 @@ proptest! {
             let _ = (Scrape::parse_as(&other, other_format), scrape.delta(&scrape));
         }
     }
+}
+
+proptest! {
+    // Each case holds several scrapes' worth of arbitrary text.
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn any_scrape_survives_exposition(scrape in scrapes(Format::Exposition)) {

@@ -279,24 +279,6 @@ proptest! {
     }
 
     #[test]
-    fn any_spans_survive_being_printed(spans in proptest::collection::vec(spans(), 0..5)) {
-        let mut printed = String::new();
-        for span in &spans {
-            let mut trace = only(&document(&[self::span(1, 0)]));
-            trace.spans = vec![span.clone()];
-            printed.push_str(&to_otlp_json(&[trace]));
-        }
-        let traces = traces::parse(&printed).unwrap();
-        let mut read: Vec<&Span> = traces.iter().flat_map(|trace| &trace.spans).collect();
-        let mut wanted: Vec<&Span> = spans.iter().collect();
-        let first = |span: &&Span| spans.iter().position(|other| other.trace_id == span.trace_id);
-        wanted.sort_by_key(|span| (first(span), span.start));
-        read.sort_by_key(|span| (first(span), span.start));
-        prop_assert_eq!(read, wanted);
-        prop_assert_eq!(traces::parse(&to_otlp_json(&traces)), Ok(traces));
-    }
-
-    #[test]
     fn every_span_is_in_the_tree_once_or_there_is_a_reason(edges in proptest::collection::vec((1u64..9, 0u64..12), 0..9)) {
         let spans: Vec<String> = edges.iter().map(|&(number, parent)| span(number, parent)).collect();
         let Some(trace) = traces::parse(&document(&spans)).unwrap().pop() else { return Ok(()) };
@@ -314,5 +296,28 @@ proptest! {
                 prop_assert!(numbers.windows(2).any(|pair| pair[0] == pair[1]));
             }
         }
+    }
+}
+
+proptest! {
+    // Each case holds several documents' worth of arbitrary values.
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn any_spans_survive_being_printed(spans in proptest::collection::vec(spans(), 0..5)) {
+        let mut printed = String::new();
+        for span in &spans {
+            let mut trace = only(&document(&[self::span(1, 0)]));
+            trace.spans = vec![span.clone()];
+            printed.push_str(&to_otlp_json(&[trace]));
+        }
+        let traces = traces::parse(&printed).unwrap();
+        let mut read: Vec<&Span> = traces.iter().flat_map(|trace| &trace.spans).collect();
+        let mut wanted: Vec<&Span> = spans.iter().collect();
+        let first = |span: &&Span| spans.iter().position(|other| other.trace_id == span.trace_id);
+        wanted.sort_by_key(|span| (first(span), span.start));
+        read.sort_by_key(|span| (first(span), span.start));
+        prop_assert_eq!(read, wanted);
+        prop_assert_eq!(traces::parse(&to_otlp_json(&traces)), Ok(traces));
     }
 }

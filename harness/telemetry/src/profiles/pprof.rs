@@ -18,7 +18,7 @@ use prost::encoding::{WireType, decode_key, decode_varint};
 use super::{Frame, MAX_DEPTH, MAX_FRAMES, MAX_STACKS, Profile, SampleType, Stack};
 
 /// The largest profile that is read, in bytes after decompression.
-pub const MAX_PPROF_BYTES: usize = 64 << 20;
+pub const MAX_PPROF_BYTES: usize = 32 << 20;
 /// The most samples, locations, functions and strings in one profile, all together.
 pub const MAX_PPROF_ITEMS: usize = 2_000_000;
 
