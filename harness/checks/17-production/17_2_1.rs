@@ -35,6 +35,7 @@ const fn ms(millis: u64) -> Duration {
 #[test]
 fn slow_calls_open_the_breaker() {
     kit::check(|| {
+        kit::step("making calls that take 8 s");
         let mut night = Night::new(Config::default());
         for _ in 0..20 {
             night.call(FAST, Ends::Well);
@@ -95,6 +96,7 @@ fn slow_calls_open_the_breaker() {
 #[test]
 fn the_window_forgets_the_oldest_call() {
     kit::check(|| {
+        kit::step("making 10,000 good calls, then bad ones");
         opens_at(
             Config::default(),
             (10_000, FAST, Ends::Well),
@@ -140,6 +142,7 @@ fn the_window_forgets_the_oldest_call() {
 #[test]
 fn it_opens_at_its_rate_and_not_before_its_minimum() {
     kit::check(|| {
+        kit::step("making as many failing calls as it takes to open");
         for percent in 1..=100 {
             let config = Config {
                 error_rate: f64::from(percent) / 100.0,
@@ -170,6 +173,7 @@ fn it_opens_at_its_rate_and_not_before_its_minimum() {
 #[test]
 fn half_open_lets_exactly_the_permitted_calls_through() {
     kit::check(|| {
+        kit::step("sending 1,000 calls to a half-open breaker");
         for permitted in [1, 2, 5, 10] {
             let mut night = Night::opened(with_trials(permitted));
             night.pass(WAIT);
@@ -218,6 +222,7 @@ fn half_open_lets_exactly_the_permitted_calls_through() {
 #[test]
 fn all_trials_close_it_and_one_opens_it_again() {
     kit::check(|| {
+        kit::step("ending trials well, badly and late");
         let mut night = Night::opened(with_trials(3));
         night.pass(WAIT);
         let mut good = 0;
@@ -291,6 +296,7 @@ fn all_trials_close_it_and_one_opens_it_again() {
 #[test]
 fn results_count_only_in_the_phase_in_which_the_call_began() {
     kit::check(|| {
+        kit::step("ending calls in a later phase than that in which they began");
         for ends in [Ends::Well, Ends::Badly] {
             let how = match ends {
                 Ends::Well => "goes well",
@@ -373,6 +379,7 @@ fn results_count_only_in_the_phase_in_which_the_call_began() {
 #[test]
 fn canceled_calls_count_for_nothing_and_give_their_place_back() {
     kit::check(|| {
+        kit::step("dropping permits");
         let mut night = Night::new(sensitive(1));
         for _ in 0..100 {
             let canceled = night.begin("the breaker is closed");
@@ -442,6 +449,7 @@ fn canceled_calls_count_for_nothing_and_give_their_place_back() {
 #[test]
 fn rejections_say_what_is_left_of_the_wait() {
     kit::check(|| {
+        kit::step("asking an open breaker");
         let mut night = Night::opened(with_trials(1));
         for round in 1..=3 {
             for passed in [0, 1, 1_000, 15_000, 29_000, 29_999] {
@@ -540,6 +548,7 @@ fn no_clock_and_no_wait_confuses_it() {
 #[test]
 fn configurations_out_of_range_are_refused() {
     kit::check(|| {
+        kit::step("making breakers");
         let usual = Config::default();
         assert!(
             (usual.error_rate, usual.slow_call_rate, usual.window_size) == (0.50, 0.80, 100)
@@ -925,7 +934,10 @@ fn schedules(what: &'static str, model: impl Fn() + Send + Sync + 'static) -> us
         });
     }));
     if let Err(payload) = explored {
-        let text = payload.downcast_ref::<String>().map_or("", String::as_str);
+        let text = match payload.downcast_ref::<String>() {
+            Some(text) => text.as_str(),
+            None => payload.downcast_ref::<&str>().copied().unwrap_or(""),
+        };
         if text.starts_with("deadlock") {
             kit::symptom(format!(
                 "a deadlock in one schedule of {what}: each thread waits for another"
