@@ -808,7 +808,7 @@ impl<'a> Simulation<'a> {
         self.max_conns = to;
     }
 
-    fn scrape(&mut self, minute: usize, payers: f64, tally: Tally) {
+    fn scrape(&mut self, minute: usize, payers: f64, mut tally: Tally) {
         let at = self.setup.begins + 60 * signed(minute as u64 + 1);
         let sessions = self.sessions_due.floor();
         self.sessions_due -= sessions;
@@ -945,9 +945,9 @@ impl Tally {
         }
     }
 
-    fn p99(&self) -> f64 {
-        let mut took = self.took.clone();
-        took.sort_by(|a, b| b.0.total_cmp(&a.0));
+    fn p99(&mut self) -> f64 {
+        let mut took = std::mem::take(&mut self.took);
+        took.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
         let all: u64 = took.iter().map(|(_, payments)| payments).sum();
         let mut beyond = 0;
         for (seconds, payments) in took {

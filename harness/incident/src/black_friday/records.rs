@@ -469,6 +469,24 @@ fn respond(
             ("text", "all traffic on the new processes"),
         ],
     );
+    // A second thought while the rollout is under way, taken back at once.
+    if run.setup.retractions == 2 && effective - mitigated > 110 {
+        pipeline.add(
+            mitigated + 50,
+            "applied",
+            &[
+                payments,
+                ("change", "C-4418"),
+                ("text", "flag off: gift wrap"),
+                ("author", ON_CALL),
+            ],
+        );
+        pipeline.add(
+            mitigated + 95,
+            "rolled_back",
+            &[payments, ("change", "C-4418"), ("author", ON_CALL)],
+        );
+    }
     message(chat, effective + 115, ON_CALL, "p99 is back, watching");
     message(
         chat,
@@ -542,14 +560,14 @@ pub(super) fn metrics(run: &Run) -> String {
         "counter",
         "Answered payments by outcome.",
     );
-    let outcomes: [(&str, u64, fn(&Minute) -> u64); 2] = [
-        ("ok", before - 2, |m| m.payments() - m.timeouts),
-        ("timeout", 2, |m| m.timeouts),
-    ];
-    for (outcome, start, ended) in outcomes {
+    for (outcome, start) in [("ok", before - 2), ("timeout", 2)] {
         let mut total = start;
         for minute in minutes {
-            total = ended(minute) + if minute.restarted { 0 } else { total };
+            let ended = match outcome {
+                "ok" => minute.payments() - minute.timeouts,
+                _ => minute.timeouts,
+            };
+            total = ended + if minute.restarted { 0 } else { total };
             let _ = writeln!(
                 text,
                 "payment_requests_total{{outcome=\"{outcome}\"}} {total} {}",
