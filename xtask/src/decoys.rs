@@ -267,13 +267,34 @@ fn package_manifest(lab: &Lab, package: &str) -> Result<String> {
     for section in ["dependencies", "dev-dependencies"] {
         if let Some(table) = solution.get(section).and_then(toml::Value::as_table) {
             // Criterion belongs to the benchmark, which decoys do not have.
-            let wanted = table.iter().filter(|(name, _)| *name != "criterion");
-            all.extend(wanted.map(|(name, value)| (name.clone(), value.clone())));
+            for (name, wanted) in table.iter().filter(|(name, _)| *name != "criterion") {
+                match all.get_mut(name) {
+                    // Named twice, once for the crate and once for its tests: they need both.
+                    Some(known) => add_features(known, wanted),
+                    None => {
+                        all.insert(name.clone(), wanted.clone());
+                    }
+                }
+            }
         }
     }
     manifest.insert("dependencies".into(), toml::Table::new().into());
     manifest.insert("dev-dependencies".into(), all.into());
     Ok(toml::to_string(&manifest)?)
+}
+
+/// Adds the features of one mention of a dependency to those of another.
+fn add_features(known: &mut toml::Value, wanted: &toml::Value) {
+    let more = wanted.get("features").and_then(toml::Value::as_array);
+    let (Some(known), Some(more)) = (known.as_table_mut(), more) else {
+        return;
+    };
+    let features = known
+        .entry("features")
+        .or_insert_with(|| toml::Value::Array(Vec::new()));
+    if let Some(features) = features.as_array_mut() {
+        features.extend(more.iter().cloned());
+    }
 }
 
 fn module_name(path: &Path) -> Result<String> {

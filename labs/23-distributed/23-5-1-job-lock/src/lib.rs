@@ -1,1 +1,4 @@
-//! 23-5-1-job-lock
+//! Nightly jobs that several schedulers could run, and one of them does.
+
+pub mod scheduler;
+pub mod store;
