@@ -756,23 +756,38 @@ fn tasks_run_side_by_side() {
 fn shutdown_waits_for_queued_tasks_and_their_spans() {
     kit::check(|| {
         let recorder = Recorder::default();
-        let (result, ran) = time::paused(async {
+        // By the clock of the system: a thread of the learner's may shut the provider down.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("the system refuses a runtime");
+        let (result, ran) = runtime.block_on(async {
             let service = Service::start(recorder.provider(), 2, 20);
             let ran = Arc::new(Mutex::new(0));
+            let gate = Gate::closed();
             for id in 1..=5 {
-                let ran = Arc::clone(&ran);
+                let (ran, gate) = (Arc::clone(&ran), gate.clone());
                 let _ = submit(
                     &service,
                     Task::new(id, "thumbnail", async move {
-                        sleep(5 * MS_10).await;
+                        gate.pass().await;
                         *lock(&ran) += 1;
                         Ok(())
                     }),
                 );
             }
-            sleep(MS_10).await;
+            kit::step("two workers take up tasks");
+            gate.held(2).await;
             kit::step("the service is shut down while two tasks run and three wait");
-            let result = service.shutdown().await;
+            let shutdown = tokio::spawn(service.shutdown());
+            // Whoever shuts the provider down too early has the time to do so.
+            let early = recorder.clone();
+            let _ = tokio::task::spawn_blocking(move || early.wait_for_shutdown()).await;
+            gate.open();
+            let result = match shutdown.await {
+                Ok(result) => result,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            };
             (result, *lock(&ran))
         });
         let spans = recorder.ended();
@@ -1014,6 +1029,16 @@ impl Recorder {
             .ended
             .wait_timeout_while(kept, Duration::from_secs(1), enough);
     }
+
+    /// Waits until the provider is shut down, or for a moment.
+    fn wait_for_shutdown(&self) {
+        let kept = lock(&self.0.kept);
+        let running = |kept: &mut Kept| !kept.shut_down;
+        let _ = self
+            .0
+            .ended
+            .wait_timeout_while(kept, Duration::from_millis(50), running);
+    }
 }
 
 impl SpanProcessor for Recorder {
@@ -1053,6 +1078,7 @@ impl SpanProcessor for Recorder {
 
     fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
         lock(&self.0.kept).shut_down = true;
+        self.0.ended.notify_all();
         Ok(())
     }
 }
