@@ -1,302 +1,238 @@
-//! 23.5.1: a lock for jobs, among five schedulers.
-//!
-//! The jobs mail invoices in batches through a gateway that fences: it refuses tokens below the
-//! largest it has seen for a job, and tells a new holder where to go on. Whether a scheduler's
-//! tokens let it do so is what the gateway's record of sent batches shows.
+//! 23.5.1: nightly jobs that run once, whoever crashes, pauses or loses the line.
 
 use std::collections::BTreeMap;
-use std::future::pending;
+use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::subject::{FencingToken, Outcome, Scheduler, WorkError};
-use etcd_store::real::RealEtcd;
-use etcd_store::world::{Fault, Latency, Network, Process, STEP, Timeline, World};
-use etcd_store::{Store, StoreError};
-use kit::seed::Seed;
-use tokio::sync::oneshot;
-use tokio::time::sleep;
+use incident::chance::Chance;
+use kit::time;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+use super::subject::scheduler::{JobError, Outcome, Scheduler, Token};
+use super::subject::store::{Answer, Change, Entry, Guard, LeaseId, Revision, Store, StoreError};
 
 const TTL: Duration = Duration::from_secs(10);
-const REPLICAS: usize = 5;
-/// Lines of a timeline in a message.
-const LINES: usize = 26;
-/// More calls to etcd than any scheduler makes for one short job.
-const MOST_CALLS: usize = 40;
+const JOB: &str = "invoices-2026-11";
+const LOCK: &str = "/jobs/invoices-2026-11/lock";
+const DONE: &str = "/jobs/invoices-2026-11/done";
+const NAMES: [&str; 5] = ["ada", "bea", "cem", "dov", "eva"];
+const SEEDS: [u64; 6] = [2, 5, 19, 23, 42, 77];
 
 #[test]
-fn five_replicas_start_each_job_once() {
+fn one_of_five_runs_a_job() {
     kit::check(|| {
-        kit::seed::each(&[1, 2, 3, 4, 5, 6], |seed| {
-            kit::step("five replicas ask for four jobs at the same time");
-            let mut night = Night::new(seed);
-            let jobs = ["emea", "apac", "latam", "nordics"].map(|name| Job::new(name, 4, ms(500)));
-            for replica in 0..REPLICAS {
-                for job in &jobs {
-                    night.ask(replica, job);
-                }
+        time::paused(async {
+            let night = Night::new(7);
+            let runs: Vec<_> = (0..5).map(|who| night.start(who, JOB, steps(20))).collect();
+            let mut outcomes = Vec::new();
+            for run in runs {
+                outcomes.push(run.ended().await);
             }
-            night.run_until_all_calls_ended(seconds(60));
-            for job in &jobs {
-                let starts = night.starts(job);
-                if let [first, second, ..] = starts.as_slice() {
-                    night.symptom(&format!(
-                        "five replicas asked for the job {} at the same time, {} started it and \
-                         {} did too",
-                        job.name, first.replica, second.replica
-                    ));
-                }
-                night.expect(starts.len() == 1, || {
-                    format!(
-                        "five replicas asked for the job {} and none started it",
-                        job.name
-                    )
-                });
-                night.expect_sent_once(job);
-                let done = night.count(job, |call| call.result == Some(Ok(Outcome::Done)));
-                let others = night.count(job, |call| {
-                    matches!(call.result, Some(Ok(Outcome::Held | Outcome::AlreadyDone)))
-                });
-                night.expect((done, others) == (1, REPLICAS - 1), || {
-                    format!(
-                        "of five calls for the job {}, one ends with Done and four with Held or \
-                         AlreadyDone; here {done} and {others} do: {}",
-                        job.name,
-                        night.results(job)
-                    )
-                });
+            let count = |wanted: &Outcome| outcomes.iter().filter(|(o, _)| o == wanted).count();
+            assert!(
+                night.ledger.begun(JOB) == 1 && count(&Outcome::Done) == 1,
+                "five schedulers wanted {JOB} at the same time, and {} began it:\n{}",
+                night.ledger.begun(JOB),
+                night.timeline()
+            );
+            assert!(
+                count(&Outcome::HeldByAnother) == 4,
+                "one scheduler ran {JOB}, and the five say {:?}",
+                outcomes
+                    .iter()
+                    .map(|(outcome, _)| outcome)
+                    .collect::<Vec<_>>()
+            );
+            for (outcome, took) in &outcomes {
+                assert!(
+                    *outcome == Outcome::Done || *took < Duration::from_secs(2),
+                    "{JOB} was held by another, and a scheduler took {took:?} to say so"
+                );
             }
         });
     });
 }
 
 #[test]
-fn a_held_job_is_skipped_without_waiting() {
+fn a_done_job_is_not_begun_again() {
     kit::check(|| {
-        kit::step("four replicas ask for a job that a fifth is running");
-        let mut night = Night::new(Seed(7));
-        let job = Job::new("emea", 8, seconds(1));
-        night.ask(0, &job);
-        night.world.run_for(seconds(5));
-        for replica in 1..REPLICAS {
-            night.ask(replica, &job);
-        }
-        night.world.run_for(seconds(1));
-        for call in night.calls(&job).iter().skip(1) {
-            night.expect(call.result == Some(Ok(Outcome::Held)), || {
-                format!(
-                    "{} asked for a job that replica-1 was running; a second later its call {}",
-                    call.replica,
-                    call.told()
-                )
-            });
-        }
-        night.run_until_all_calls_ended(seconds(60));
-        night.expect(night.starts(&job).len() == 1, || {
-            "a job that replica-1 was running was started a second time".to_owned()
+        time::paused(async {
+            let night = Night::new(11);
+            let first = night.start(0, JOB, steps(3)).ended().await.0;
+            let record = night.sim.value(DONE);
+            assert!(
+                first == Outcome::Done && record.is_some(),
+                "{JOB} ran, the scheduler says {first:?}, and {DONE} holds {record:?}"
+            );
+            assert!(
+                night.sim.value(LOCK).is_none(),
+                "{JOB} is done, and {LOCK} is still there:\n{}",
+                night.timeline()
+            );
+            kit::step("asking four other schedulers for a job that is done");
+            for who in 1..5 {
+                let again = night.start(who, JOB, steps(3)).ended().await.0;
+                assert!(
+                    again == Outcome::AlreadyDone && night.ledger.begun(JOB) == 1,
+                    "{JOB} was done, and {} says {again:?} after {} runs:\n{}",
+                    NAMES[who],
+                    night.ledger.begun(JOB),
+                    night.timeline()
+                );
+            }
         });
     });
 }
 
 #[test]
-fn a_done_job_is_never_started_again() {
+fn done_and_free_are_one_step() {
     kit::check(|| {
-        kit::step("replicas ask for a job that has been done");
-        let mut night = Night::new(Seed(8));
-        let job = Job::new("emea", 3, seconds(1));
-        night.ask(0, &job);
-        night.run_until_all_calls_ended(seconds(30));
-        for (replica, later) in [(1, 1), (2, 60), (0, 60), (3, 24 * 3600)] {
-            night.world.run_for(seconds(later));
-            night.ask(replica, &job);
-            let end = night.world.now() + seconds(30);
-            night.run_until_all_calls_ended(end);
-            let call = night.calls(&job).pop().expect("it was just made");
-            night.expect(night.starts(&job).len() == 1, || {
-                format!(
-                    "replica-1 has run the job emea to its end, and {} starts it again {later} s \
-                     later",
-                    call.replica
-                )
-            });
-            night.expect(call.result == Some(Ok(Outcome::AlreadyDone)), || {
-                format!(
-                    "the job emea is done, and a call of {} {}",
-                    call.replica,
-                    call.told()
-                )
-            });
-        }
-        night.expect_sent_once(&job);
-    });
-}
-
-#[test]
-fn a_crashed_holder_is_replaced_after_its_ttl() {
-    kit::check(|| {
-        let job = Job::new("emea", 4, seconds(2));
-        let every = seconds(2);
-        let work = seconds(8);
-        for number in 1..=MOST_CALLS {
-            for fault in [Fault::CrashBefore, Fault::CrashAfter] {
+        // The holder is cut off some calls after its work, and somebody else asks at once.
+        time::paused(async {
+            for crash_after in 0..6 {
+                let night = Night::new(100 + crash_after);
+                let holder = night.start(0, JOB, steps(2));
                 kit::step(format!(
-                    "replica-1 crashes at call {number} to etcd ({fault:?})"
+                    "cutting the holder off {crash_after} calls after its work"
                 ));
-                let mut night = Night::new(Seed(number as u64));
-                night.world.process(0).fault_at_call(number, fault);
-                night.ask(0, &job);
-                night.world.run_for(seconds(1));
-                for replica in 1..REPLICAS {
-                    night.keep_asking(replica, &job, every);
-                }
-                let crashed = |world: &World| world.process(0).has_crashed();
-                if !night.world.run_until(seconds(40), crashed) {
-                    night.expect(number > 1, || {
-                        "replica-1 ran a job and did not call etcd once".to_owned()
-                    });
-                    return;
-                }
-                let limit = night.world.now() + TTL + every + work + seconds(2);
-                let when = format!("crashed at its call {number} to etcd");
-                night.expect_done_by(&job, limit, &when);
+                night.ledger.finished(JOB, 1).await;
+                night.sim.hang_after(0, crash_after);
+                sleep(Duration::from_millis(700)).await;
+                holder.crash();
+                let at_once = night.start(1, JOB, steps(2)).ended().await.0;
+                let begun = night.ledger.begun(JOB);
+                assert!(
+                    begun == 1,
+                    "{JOB} had run, its holder crashed {crash_after} calls after that, and the \
+                     next one says {at_once:?} after it began again at once, before any lease \
+                     had run out:\n{}",
+                    night.timeline()
+                );
             }
-        }
-        kit::symptom(format!(
-            "a job of eight seconds took more than {MOST_CALLS} calls to etcd"
-        ));
-    });
-}
-
-#[test]
-fn a_crash_in_the_middle_of_the_work_is_no_gap() {
-    kit::check(|| {
-        for batch in 0..4 {
-            kit::step(format!("replica-1 crashes after batch {batch}"));
-            let mut night = Night::new(Seed(20 + batch));
-            let job = Job::new("emea", 4, seconds(2)).with(0, Hitch::CrashAfter { batch });
-            night.ask(0, &job);
-            night.world.run_for(seconds(1));
-            for replica in 1..REPLICAS {
-                night.keep_asking(replica, &job, seconds(2));
-            }
-            let crashed = |world: &World| world.process(0).has_crashed();
-            night.world.run_until(seconds(60), crashed);
-            let limit = night.world.now() + TTL + seconds(12);
-            night.expect_done_by(&job, limit, &format!("crashed after batch {batch}"));
-        }
-    });
-}
-
-#[test]
-fn long_work_keeps_its_lock() {
-    kit::check(|| {
-        kit::step("replica-1 works for 45 s under a TTL of 10 s, and four others keep asking");
-        let mut night = Night::new(Seed(30));
-        let job = Job::new("emea", 15, seconds(3));
-        night.ask(0, &job);
-        night.world.run_for(seconds(1));
-        for replica in 1..REPLICAS {
-            night.keep_asking(replica, &job, seconds(2));
-        }
-        night.run_until_all_calls_ended(seconds(120));
-        if let [_, second, ..] = night.starts(&job).as_slice() {
-            night.symptom(&format!(
-                "{} started the job emea at {:.1} s, while replica-1 had 45 s of work",
-                second.replica,
-                second.started.as_secs_f64()
-            ));
-        }
-        let first = night.calls(&job).swap_remove(0);
-        night.expect(first.result == Some(Ok(Outcome::Done)), || {
-            format!(
-                "replica-1 worked for 45 s undisturbed, and its call {}",
-                first.told()
-            )
         });
-        night.expect_sent_once(&job);
     });
 }
 
 #[test]
-fn a_keep_alive_that_fails_is_tried_again() {
+fn a_crashed_holder_is_replaced_after_its_lease() {
     kit::check(|| {
-        let mut most = 8;
-        for number in 1..=most {
-            for fault in [Fault::LoseRequest, Fault::LoseReply] {
-                kit::step(format!("keep-alive {number} fails ({fault:?})"));
-                let mut night = Night::new(Seed(40 + number as u64));
-                night.world.process(0).fault_at_keep_alive(number, fault);
-                let job = Job::new("emea", 8, seconds(3));
-                night.ask(0, &job);
-                night.world.run_for(seconds(1));
-                night.keep_asking(1, &job, seconds(2));
-                night.run_until_all_calls_ended(seconds(120));
-                most = most.min(night.world.process(0).keep_alives());
-                let first = night.calls(&job).swap_remove(0);
-                let starts = night.starts(&job).len();
-                let undisturbed = first.result == Some(Ok(Outcome::Done)) && starts == 1;
-                night.expect(undisturbed, || {
-                    format!(
-                        "one keep-alive of a job of 24 s may fail; the job emea was started \
-                         {starts} times, and the call of replica-1 {}",
-                        first.told()
-                    )
-                });
-            }
-            if number >= most {
-                return;
-            }
-        }
+        time::paused(async {
+            let night = Night::new(13);
+            let holder = night.start(0, JOB, steps(60));
+            sleep(Duration::from_secs(4)).await;
+            holder.crash();
+            night.note("ada", "crashes");
+            let early = night.start(1, JOB, steps(2)).ended().await.0;
+            assert!(
+                early == Outcome::HeldByAnother,
+                "ada crashed a moment ago, her lease has not run out, and bea says {early:?}:\n{}",
+                night.timeline()
+            );
+            kit::step("waiting for the lease of a crashed holder to run out");
+            sleep(TTL + Duration::from_secs(1)).await;
+            let late = night.start(2, JOB, steps(2)).ended().await.0;
+            assert!(
+                late == Outcome::Done,
+                "ada crashed {} s ago with leases of {} s, and cem says {late:?}:\n{}",
+                TTL.as_secs() + 1,
+                TTL.as_secs(),
+                night.timeline()
+            );
+        });
     });
 }
 
 #[test]
-fn work_ends_before_the_lock_can_be_anothers() {
+fn a_crash_at_any_call_leaves_the_job_to_others() {
     kit::check(|| {
-        for (index, cut_off_at) in [ms(6_000), ms(8_700), ms(11_300), ms(14_900)]
-            .iter()
-            .enumerate()
-        {
-            kit::step("replica-1 is cut off from etcd while it works");
-            let mut night = Night::new(Seed(50 + index as u64));
-            // Replies are slow: what counts is when etcd has heard, not when the answer came.
-            night
-                .world
-                .network()
-                .set_latency(Latency::fixed(STEP), Latency::fixed(ms(850)));
-            let job = Job::new("emea", 2, seconds(60));
-            night.ask(0, &job);
-            night.world.run_for(seconds(3));
-            night.keep_asking(1, &job, ms(200));
-            night.keep_asking(2, &job, ms(300));
-            let rest = *cut_off_at - night.world.now();
-            night.world.run_for(rest);
-            night.world.cut_off(0, seconds(600));
-            let end = *cut_off_at + TTL + seconds(5);
-            night
-                .world
-                .run_until(end, |_| night.desk.starts("emea").len() > 1);
-            night.world.run_for(seconds(5));
-            night.expect_no_overlap(&job);
-            night.run_until_ended_by(0, seconds(60));
-            let first = night.calls(&job).swap_remove(0);
-            night.expect(first.result == Some(Ok(Outcome::Lost)), || {
-                format!(
-                    "replica-1 lost its lock while it worked, and its call {}",
-                    first.told()
-                )
-            });
-        }
-        kit::step("etcd loses all leases while replica-1 works");
-        let mut night = Night::new(Seed(58));
-        let job = Job::new("emea", 2, seconds(60));
-        night.ask(0, &job);
-        night.world.run_for(seconds(5));
-        night.world.revoke_all_leases();
-        night.world.run_for(TTL + seconds(1));
-        let first = night.starts(&job).swap_remove(0);
-        night.expect(first.ended.is_some(), || {
-            "etcd lost the lease of replica-1 at 5 s, and 11 s later its work goes on".to_owned()
+        time::paused(async {
+            for calls in 0..8 {
+                for applied in [false, true] {
+                    let night = Night::new(200 + calls);
+                    night.sim.crash_at(0, calls, applied);
+                    kit::step(format!("crashing a scheduler at its call number {calls}"));
+                    let holder = night.start(0, JOB, steps(2));
+                    sleep(Duration::from_secs(8)).await;
+                    holder.crash();
+                    sleep(TTL + Duration::from_secs(1)).await;
+                    let next = night.start(1, JOB, steps(2)).ended().await.0;
+                    assert!(
+                        matches!(next, Outcome::Done | Outcome::AlreadyDone),
+                        "ada crashed at call number {calls} to the store ({}), a lease ago, and \
+                         bea says {next:?}:\n{}",
+                        carried_out(applied),
+                        night.timeline()
+                    );
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn long_work_keeps_its_lease() {
+    kit::check(|| {
+        time::paused(async {
+            let night = Night::new(17);
+            let holder = night.start(0, JOB, steps(45));
+            for round in 0..20 {
+                sleep(Duration::from_secs(2)).await;
+                let other = night.start(1 + round % 4, JOB, steps(1)).ended().await.0;
+                assert!(
+                    other == Outcome::HeldByAnother,
+                    "ada has been at {JOB} for {:.0} s of 45 with leases of {} s, and {} says \
+                     {other:?}:\n{}",
+                    night.sim.now().as_secs_f64(),
+                    TTL.as_secs(),
+                    NAMES[1 + round % 4],
+                    night.timeline()
+                );
+            }
+            let outcome = holder.ended().await.0;
+            assert!(
+                outcome == Outcome::Done && night.ledger.begun(JOB) == 1,
+                "a job of 45 s under leases of {} s ended as {outcome:?} after {} runs:\n{}",
+                TTL.as_secs(),
+                night.ledger.begun(JOB),
+                night.timeline()
+            );
+        });
+    });
+}
+
+#[test]
+fn later_holders_have_greater_tokens() {
+    kit::check(|| {
+        time::paused(async {
+            let night = Night::new(29);
+            let mut tokens: Vec<Token> = Vec::new();
+            for round in 0..5 {
+                let run = night.start(
+                    round,
+                    JOB,
+                    Work {
+                        fails: true,
+                        ..steps(1)
+                    },
+                );
+                let outcome = run.ended().await.0;
+                assert!(
+                    matches!(outcome, Outcome::Failed(_)),
+                    "a job that failed ended as {outcome:?}:\n{}",
+                    night.timeline()
+                );
+                tokens.extend(night.ledger.tokens(JOB).last());
+            }
+            assert!(
+                tokens.len() == 5 && tokens.is_sorted_by(|a, b| a < b),
+                "five schedulers held {JOB} one after the other, and showed the tokens {:?}: a \
+                 resource that refuses older tokens would have refused a rightful holder, or taken \
+                 a late one for it",
+                tokens.iter().map(|token| token.0).collect::<Vec<_>>()
+            );
         });
     });
 }
@@ -304,1139 +240,1167 @@ fn work_ends_before_the_lock_can_be_anothers() {
 #[test]
 fn a_paused_holder_is_fenced() {
     kit::check(|| {
-        kit::seed::each(&[60, 61, 62], |seed| {
-            kit::step("replica-1 is paused for 20 s with a batch on its way");
-            let mut night = Night::new(seed);
-            let job = Job::new("emea", 6, seconds(2)).with(
-                0,
-                Hitch::SendLate {
-                    batch: 2,
-                    by: seconds(25),
-                    paused: seconds(20),
-                },
+        time::paused(async {
+            let night = Night::new(31);
+            // A write of ada's is on the wire for 25 s; she herself sleeps from the third second.
+            let work = Work {
+                late_write: Some(Duration::from_secs(25)),
+                ..steps(6)
+            };
+            let holder = night.start(0, JOB, work);
+            sleep(Duration::from_secs(3)).await;
+            night.sim.pause(0, Duration::from_secs(24));
+            night.note("ada", "is paused for 24 s");
+            sleep(TTL + Duration::from_secs(3)).await;
+            kit::step("letting another scheduler take over from one that is paused");
+            let heir = night.start(1, JOB, steps(20));
+            sleep(Duration::from_secs(9)).await;
+            let outcome = holder.ended().await.0;
+            assert!(
+                !matches!(outcome, Outcome::Done),
+                "ada was paused until her lease had run out, bea took over, and ada says \
+                 {outcome:?}:\n{}",
+                night.timeline()
             );
-            night.ask(0, &job);
-            night.world.run_for(seconds(1));
-            for replica in 1..REPLICAS {
-                night.keep_asking(replica, &job, seconds(2));
-            }
-            night.run_until_all_calls_ended(seconds(90));
-            night.expect_tokens_to_grow(&job);
-            night.expect_sent_once(&job);
-            night.expect_one_done(&job);
-            let first = night.calls(&job).swap_remove(0);
-            night.expect(
-                matches!(first.result, Some(Ok(Outcome::Lost | Outcome::Failed(_)))),
-                || {
-                    format!(
-                        "replica-1 was replaced while it was paused, and its call {}",
-                        first.told()
-                    )
-                },
+            let third = night.start(2, JOB, steps(2)).ended().await.0;
+            assert!(
+                third == Outcome::HeldByAnother,
+                "bea is at {JOB}, ada has just come back from her pause, and cem says \
+                 {third:?}:\n{}",
+                night.timeline()
+            );
+            let heir = heir.ended().await.0;
+            sleep(Duration::from_secs(30)).await;
+            assert!(
+                heir == Outcome::Done,
+                "bea took over from a holder whose lease had run out, and her run ended as \
+                 {heir:?}:\n{}",
+                night.timeline()
+            );
+            night.ledger.expect_fenced(JOB, &night);
+        });
+    });
+}
+
+#[test]
+fn work_stops_before_the_lease_can_be_anothers() {
+    kit::check(|| {
+        time::paused(async {
+            let night = Night::new(37);
+            let holder = night.start(0, JOB, steps(60));
+            sleep(Duration::from_secs(5)).await;
+            night.sim.cut_off(0, Duration::from_secs(120));
+            night.note("ada", "no longer reaches the store");
+            kit::step("waiting for a holder that no longer reaches the store");
+            sleep(TTL + Duration::from_secs(1)).await;
+            let heir = night.start(1, JOB, steps(5)).ended().await.0;
+            let last = night.ledger.last_step_of(JOB, 1);
+            let outcome = holder.ended().await.0;
+            assert!(
+                heir == Outcome::Done,
+                "ada's lease ran out, and bea says {heir:?}:\n{}",
+                night.timeline()
+            );
+            assert!(
+                last.is_some_and(|last| last <= Duration::from_secs(5) + TTL),
+                "ada could not renew her lease after 5 s, it had run out {} s later at the \
+                 latest, and she was still at work at {last:?}:\n{}",
+                TTL.as_secs(),
+                night.timeline()
+            );
+            assert!(
+                outcome == Outcome::Lost,
+                "ada lost her lease at work, and says {outcome:?}:\n{}",
+                night.timeline()
+            );
+        });
+        time::paused(async {
+            let night = Night::new(38);
+            let holder = night.start(0, JOB, steps(60));
+            sleep(Duration::from_secs(5)).await;
+            night.sim.revoke_all();
+            night.note("operator", "revokes every lease");
+            kit::step("waiting for a holder whose lease was revoked");
+            let outcome = holder.ended().await.0;
+            let last = night.ledger.last_step_of(JOB, 1);
+            let in_time = last.is_some_and(|at| at <= Duration::from_secs(5) + TTL);
+            assert!(
+                outcome == Outcome::Lost && in_time,
+                "an operator revoked ada's lease at 5 s; her run ended as {outcome:?}, and its \
+                 last step was at {last:?}:\n{}",
+                night.timeline()
             );
         });
     });
 }
 
 #[test]
-fn release_leaves_the_next_holders_lock_alone() {
+fn a_short_outage_does_not_cost_the_job() {
     kit::check(|| {
-        for fails in [false, true] {
-            kit::step("replica-1 is paused at the end of its work, and replaced");
-            let mut night = Night::new(Seed(70));
-            let pause = Hitch::PauseAtEnd {
-                paused: seconds(12),
-                fails,
-            };
-            let job = Job::new("emea", 2, seconds(1))
-                .with(0, pause)
-                .with(1, Hitch::Linger(seconds(8)));
-            night.ask(0, &job);
-            night.world.run_for(seconds(1));
-            night.keep_asking(1, &job, ms(500));
-            night.run_until_ended_by(0, seconds(30));
-            let resumed = night.world.now();
-            night.world.run_for(ms(300));
-            night.expect(night.starts(&job).len() == 2, || {
-                format!(
-                    "replica-1 was paused from 2.5 s to 14.5 s, and its lock was held by {} \
-                     others since",
-                    night.starts(&job).len().saturating_sub(1)
-                )
-            });
-            night.ask(2, &job);
-            let asked = night.world.now();
-            night.run_until_all_calls_ended(seconds(60));
-            let replica_2 = night.starts(&job).swap_remove(1);
-            night.expect(replica_2.ended.is_none_or(|ended| ended > asked), || {
-                format!(
-                    "replica-1 came back at {:.1} s and replica-2, which had the lock, did not go \
-                     on with its work",
-                    resumed.as_secs_f64()
-                )
-            });
-            let third = night
-                .calls(&job)
-                .into_iter()
-                .find(|call| call.replica == "replica-3");
-            let third = third.expect("it has asked");
-            night.expect(third.result == Some(Ok(Outcome::Held)), || {
-                format!(
-                    "replica-1 came back from a pause and released; replica-2 held the lock, and \
-                     the call of replica-3 {}",
-                    third.told()
-                )
-            });
-        }
-    });
-}
-
-#[test]
-fn a_lost_reply_is_no_failure() {
-    kit::check(|| {
-        let job = Job::new("emea", 4, seconds(1));
-        let faults = [
-            Fault::LoseReply,
-            Fault::LoseRequest,
-            Fault::DelayRequest(seconds(3)),
-        ];
-        for number in 1..=MOST_CALLS {
-            for fault in faults {
-                kit::step(format!("call {number} to etcd goes wrong ({fault:?})"));
-                let mut night = Night::new(Seed(80 + number as u64));
-                night.world.process(0).fault_at_call(number, fault);
-                night.keep_asking(0, &job, seconds(1));
-                night.world.run_for(seconds(3));
-                night.keep_asking(1, &job, seconds(1));
-                night.keep_asking(2, &job, seconds(1));
-                let done = |night: &Night| night.count(&job, |call| call.is_done()) > 0;
-                while !done(&night) && night.world.now() < seconds(12) {
-                    night.world.run_for(ms(500));
-                }
-                night.expect(done(&night), || {
-                    format!(
-                        "call {number} of replica-1 to etcd went wrong ({fault:?}), and a job of 4 \
-                         s was not done after 12 s"
-                    )
-                });
-                night.run_until_all_calls_ended(seconds(60));
-                let starts = night.starts(&job).len();
-                night.expect(starts == 1, || {
-                    format!(
-                        "call {number} of replica-1 to etcd went wrong ({fault:?}), and the job \
-                         emea was started {starts} times"
-                    )
-                });
-                night.expect_sent_once(&job);
-                night.expect_one_done(&job);
-                if number > night.world.process(0).calls() {
-                    return;
-                }
-            }
-        }
-        kit::symptom(format!(
-            "a job of four seconds took more than {MOST_CALLS} calls to etcd"
-        ));
-    });
-}
-
-#[test]
-fn no_lease_is_left_behind() {
-    kit::check(|| {
-        for (what, hitch) in [("done", None), ("failed", Some(Hitch::Fail))] {
-            kit::step(format!("five replicas have asked for a job that is {what}"));
-            let mut night = Night::new(Seed(90));
-            let mut job = Job::new("emea", 3, seconds(1));
-            job.hitches.extend(hitch.map(|hitch| (0, hitch)));
-            night.ask(0, &job);
-            night.world.run_for(seconds(1));
-            for replica in 1..REPLICAS {
-                night.ask(replica, &job);
-            }
-            night.run_until_all_calls_ended(seconds(30));
-            if hitch.is_none() {
-                night.ask(1, &job);
-                night.run_until_all_calls_ended(seconds(60));
-            }
-            night.world.run_for(ms(500));
-            let leases = night.world.leases();
-            night.expect(leases == 0, || {
-                format!(
-                    "the job emea is {what}, all calls have ended, and leases that live in etcd: \
-                     {leases}"
-                )
-            });
-        }
+        time::paused(async {
+            let night = Night::new(41);
+            let holder = night.start(0, JOB, steps(30));
+            sleep(Duration::from_secs(5)).await;
+            night.sim.cut_off(0, Duration::from_millis(4_500));
+            night.note("ada", "does not reach the store for 4.5 s");
+            let outcome = holder.ended().await.0;
+            assert!(
+                outcome == Outcome::Done,
+                "the store was away for 4.5 s and leases last {} s; the run ended as \
+                 {outcome:?}:\n{}",
+                TTL.as_secs(),
+                night.timeline()
+            );
+        });
     });
 }
 
 #[test]
 fn a_failed_job_is_free_at_once() {
     kit::check(|| {
-        kit::step("the work of replica-1 fails, and replica-2 asks");
-        let mut night = Night::new(Seed(95));
-        let job = Job::new("emea", 3, seconds(1)).with(0, Hitch::Fail);
-        night.ask(0, &job);
-        night.run_until_all_calls_ended(seconds(30));
-        let first = night.calls(&job).swap_remove(0);
-        let expected = Some(Ok(Outcome::Failed(WorkError(FAILURE.to_owned()))));
-        night.expect(first.result == expected, || {
-            format!(
-                "the work failed with \"{FAILURE}\", and the call {}",
-                first.told()
-            )
+        time::paused(async {
+            let night = Night::new(43);
+            let failed = night
+                .start(
+                    0,
+                    JOB,
+                    Work {
+                        fails: true,
+                        ..steps(3)
+                    },
+                )
+                .ended()
+                .await
+                .0;
+            assert!(
+                failed == Outcome::Failed(JobError("the printer is on fire".into())),
+                "the work failed because the printer is on fire, and the scheduler says {failed:?}"
+            );
+            assert!(
+                night.sim.value(DONE).is_none(),
+                "a job that failed is recorded as done:\n{}",
+                night.timeline()
+            );
+            let next = night.start(1, JOB, steps(3)).ended().await.0;
+            assert!(
+                next == Outcome::Done,
+                "ada's run failed and ended, and bea says {next:?}:\n{}",
+                night.timeline()
+            );
         });
-        night.world.run_for(ms(500));
-        night.ask(1, &job);
-        let end = night.world.now() + seconds(30);
-        night.run_until_all_calls_ended(end);
-        let second = night.calls(&job).swap_remove(1);
-        night.expect(second.result == Some(Ok(Outcome::Done)), || {
-            format!(
-                "replica-2 asked half a second after the work of replica-1 had failed, and its \
-                 call {}",
-                second.told()
-            )
-        });
-        night.expect_tokens_to_grow(&job);
     });
 }
 
 #[test]
-fn a_dropped_call_lets_go() {
+fn no_lease_is_left_behind() {
     kit::check(|| {
-        kit::step("the call of replica-1 is dropped while the work runs");
-        let mut night = Night::new(Seed(97));
-        let job = Job::new("emea", 10, seconds(3));
-        night.ask_for(0, &job, seconds(4));
-        night.world.run_for(seconds(1));
-        night.keep_asking(1, &job, seconds(2));
-        night.world.run_for(seconds(5));
-        let first = night.starts(&job).swap_remove(0);
-        night.expect(first.ended.is_some(), || {
-            "a call was dropped at 4 s, and at 6 s its work goes on".to_owned()
+        time::paused(async {
+            let night = Night::new(47);
+            let holder = night.start(0, JOB, steps(5));
+            sleep(Duration::from_secs(1)).await;
+            for who in 1..5 {
+                night.start(who, JOB, steps(1)).ended().await;
+            }
+            let held = night.sim.leases();
+            assert!(
+                held <= 1,
+                "one scheduler is at work and four were turned away, and the store keeps {held} \
+                 leases:\n{}",
+                night.timeline()
+            );
+            holder.ended().await;
+            night.start(1, JOB, steps(1)).ended().await;
+            night
+                .start(
+                    2,
+                    "reminders",
+                    Work {
+                        fails: true,
+                        ..steps(1)
+                    },
+                )
+                .ended()
+                .await;
+            let left = night.sim.leases();
+            assert!(
+                left == 0,
+                "a job is done, one was found done, one has failed, and the store keeps {left} \
+                 leases:\n{}",
+                night.timeline()
+            );
         });
-        night.world.run_until(seconds(4) + TTL + seconds(4), |_| {
-            night.desk.starts("emea").len() > 1
-        });
-        night.expect(night.starts(&job).len() > 1, || {
-            "the call of replica-1 was dropped at 4 s, and at 18 s its lock still held others off"
-                .to_owned()
-        });
-        night.expect_no_overlap(&job);
     });
 }
 
 #[test]
-fn no_mix_of_faults_sends_an_invoice_twice() {
+fn lost_answers_neither_lose_nor_repeat_a_job() {
     kit::check(|| {
-        let seeds: Vec<u64> = (100..120).collect();
-        kit::seed::each(&seeds, |seed| {
-            kit::step("pauses, crashes, cuts and lost messages at random");
-            let mut dice = Dice(seed, 0);
-            let mut night = Night::new(seed);
-            let jobs: Vec<Job> = ["emea", "apac", "latam"]
-                .iter()
-                .map(|name| random_job(name, &mut dice))
-                .collect();
-            for replica in 0..REPLICAS {
-                for _ in 0..4 {
-                    let fault = match dice.below(4) {
-                        0 => Fault::LoseRequest,
-                        1 => Fault::DelayRequest(dice.millis(200, 6_000)),
-                        _ => Fault::LoseReply,
-                    };
-                    let number = 1 + dice.below(60) as usize;
-                    night.world.process(replica).fault_at_call(number, fault);
-                }
-                for job in &jobs {
-                    night.keep_asking(replica, job, dice.millis(800, 2_500));
+        time::paused(async {
+            for call in 0..8 {
+                for applied in [true, false] {
+                    let night = Night::new(300 + call);
+                    night.sim.lose_answer(0, call, applied);
+                    kit::step(format!("losing the answer to call number {call}"));
+                    let first = night.start(0, JOB, steps(2)).ended().await.0;
+                    sleep(TTL + Duration::from_secs(1)).await;
+                    let second = night.start(1, JOB, steps(2)).ended().await.0;
+                    let third = night.start(2, JOB, steps(2)).ended().await.0;
+                    let begun = night.ledger.begun(JOB);
+                    assert!(
+                        third == Outcome::AlreadyDone && begun == 1,
+                        "the answer to ada's call number {call} was lost ({}); she says {first:?}, \
+                         then bea says {second:?} and cem {third:?}, and {JOB} began {begun} \
+                         times:\n{}",
+                        carried_out(applied),
+                        night.timeline()
+                    );
                 }
             }
-            let mut crashes = 2;
-            while night.world.now() < seconds(40) {
-                night.world.run_for(dice.millis(300, 5_000));
-                let replica = dice.below(REPLICAS as u64) as usize;
-                match dice.below(5) {
-                    0 | 1 => night.world.pause(replica, dice.millis(2_000, 25_000)),
-                    2 | 3 => night.world.cut_off(replica, dice.millis(500, 15_000)),
-                    _ if crashes > 0 => {
-                        crashes -= 1;
-                        night.world.crash(replica);
-                    }
-                    _ => {}
-                }
-            }
-            for job in &jobs {
-                let limit = seconds(150);
-                night.expect_done_by(job, limit, "and others were disturbed until 65 s");
-                night.expect_tokens_to_grow(job);
-            }
-            night.world.run_for(seconds(60));
-            for job in &jobs {
-                night.expect_sent_once(job);
-            }
-            let leases = night.world.leases();
-            night.expect(leases == 0, || {
-                format!("a minute after all jobs were done, leases that live in etcd: {leases}")
-            });
         });
     });
 }
 
 #[test]
-fn on_a_real_etcd_each_job_runs_once() {
-    kit::check_within(seconds(25), || {
-        let etcd = real_etcd();
-        kit::step("five replicas ask for three jobs on a real etcd, twice");
-        let desk = Desk::default();
-        real_time(async {
-            for _round in 0..2 {
-                let mut calls = tokio::task::JoinSet::new();
-                for replica in 1..=REPLICAS {
-                    for job in ["emea", "apac", "latam"] {
-                        let (etcd, desk) = (etcd.clone(), desk.clone());
-                        calls.spawn(async move {
-                            let name = format!("replica-{replica}");
-                            let scheduler = Scheduler::new(etcd, &name, seconds(5));
-                            let started = desk.clone();
-                            let work = move |token| {
-                                started.begin_bare(&name, job, token);
-                                async {
-                                    sleep(ms(30)).await;
-                                    Ok(())
-                                }
+fn whatever_happens_each_job_is_done_once() {
+    kit::check(|| {
+        kit::seed::each(&SEEDS, |seed| {
+            time::paused(async move { random_night(seed.0).await });
+        });
+    });
+}
+
+/// Five schedulers that ask for three jobs again and again, while they pause, crash and lose the
+/// line.
+async fn random_night(seed: u64) {
+    let jobs = ["invoices", "reminders", "dunning"];
+    let night = Night::new(seed);
+    let mut chance = Chance::of(seed);
+    let mut running: Vec<Run> = Vec::new();
+    for _ in 0..60 {
+        let who = usize::try_from(chance.whole(0, 4)).expect("small");
+        let job = *chance.pick(&jobs);
+        let seconds = chance.whole(1, 16);
+        let work = Work {
+            fails: chance.happens(0.15),
+            ..steps(seconds)
+        };
+        match chance.whole(0, 9) {
+            0 => night
+                .sim
+                .pause(who, Duration::from_secs(chance.whole(2, 25))),
+            1 => night
+                .sim
+                .cut_off(who, Duration::from_secs(chance.whole(1, 20))),
+            2 => night.sim.lose_next(who, chance.happens(0.5)),
+            3 if !running.is_empty() => {
+                let last = running.len() as u64 - 1;
+                let index = usize::try_from(chance.whole(0, last)).expect("small");
+                running.swap_remove(index).crash();
+            }
+            _ => running.push(night.start(who, job, work)),
+        }
+        sleep(Duration::from_millis(chance.whole(200, 4_000))).await;
+    }
+    // The faults end, and whoever is alive asks until there is nothing left to do.
+    sleep(Duration::from_secs(60)).await;
+    for job in jobs {
+        for who in [0, 1, 2] {
+            night.start(who, job, steps(1)).ended().await;
+        }
+        let last = night.start(3, job, steps(1)).ended().await.0;
+        assert!(
+            last == Outcome::AlreadyDone,
+            "a minute after the last fault, three schedulers have asked for {job}, and the fourth \
+             says {last:?}:\n{}",
+            night.timeline()
+        );
+        night.ledger.expect_fenced(job, &night);
+        night.ledger.expect_apart(job, &night);
+    }
+}
+
+// The schedulers on a real etcd.
+
+#[test]
+fn five_schedulers_agree_on_a_real_etcd() {
+    kit::check_within(Duration::from_secs(40), || {
+        let (etcd, runtime) = real::start();
+        runtime.block_on(async {
+            let store = real::Client::new(&etcd);
+            let ledger = Ledger::default();
+            for job in ["invoices", "reminders", "dunning"] {
+                kit::step(format!("running {job} on a real etcd"));
+                let key = store.key(job);
+                let runs: Vec<_> = NAMES
+                    .iter()
+                    .map(|name| {
+                        let scheduler =
+                            Scheduler::new(store.clone(), name, Duration::from_secs(10));
+                        let (ledger, key) = (ledger.clone(), key.clone());
+                        tokio::spawn(async move {
+                            let name = key.clone();
+                            let work = move |token| async move {
+                                ledger.begin(&name, token);
+                                sleep(Duration::from_millis(300)).await;
+                                Ok(())
                             };
-                            let result = scheduler.run_once(job, work).await;
-                            desk.lock().bare.push((job, result));
-                        });
-                    }
+                            scheduler.run(&key, work).await
+                        })
+                    })
+                    .collect();
+                let mut outcomes = Vec::new();
+                for run in runs {
+                    outcomes.push(run.await.expect("a scheduler does not panic"));
                 }
-                while let Some(ended) = calls.join_next().await {
-                    rethrow(ended);
-                }
+                let done = outcomes
+                    .iter()
+                    .filter(|outcome| **outcome == Outcome::Done)
+                    .count();
+                let begun = ledger.begun(&key);
+                assert!(
+                    done == 1 && begun == 1,
+                    "on a real etcd five schedulers wanted {job}: {begun} began it, and they say \
+                     {outcomes:?}"
+                );
+                let late = Scheduler::new(store.clone(), "late", Duration::from_secs(10));
+                let late = late.run(&key, |_| async { Ok(()) }).await;
+                assert!(
+                    late == Outcome::AlreadyDone,
+                    "{job} is done, and a late one says {late:?}"
+                );
             }
         });
-        for job in ["emea", "apac", "latam"] {
-            let starts = desk.starts(job);
-            let tokens: Vec<u64> = starts.iter().map(|start| start.token.0).collect();
-            assert!(
-                starts.len() == 1,
-                "on a real etcd, five replicas asked twice for the job {job}, which is to be \
-                 started once; started {} times, with tokens {tokens:?}",
-                starts.len()
-            );
-            let state = desk.lock();
-            let results = state.bare.iter().filter(|(name, _)| *name == job);
-            let results: Vec<_> = results.map(|(_, result)| result.clone()).collect();
-            let done = results
-                .iter()
-                .filter(|result| **result == Ok(Outcome::Done))
-                .count();
-            let skipped = results
-                .iter()
-                .filter(|result| matches!(result, Ok(Outcome::Held | Outcome::AlreadyDone)))
-                .count();
-            assert!(
-                (done, skipped) == (1, 2 * REPLICAS - 1),
-                "on a real etcd, ten calls for the job {job} end with one Done and nine skips; \
-                 they ended with {results:?}"
-            );
-        }
-        let live = real_time(etcd.live_leases());
-        let live = live.unwrap_or_else(|error| panic!("could not {error}"));
-        assert!(
-            live.is_empty(),
-            "on a real etcd, all calls have ended, and leases that still live: {}",
-            live.len()
-        );
     });
 }
 
 #[test]
-fn on_a_real_etcd_a_dead_holder_is_replaced_and_fenced() {
-    kit::check_within(seconds(25), || {
-        let etcd = real_etcd();
-        kit::step("a holder dies on a real etcd, and another replica keeps asking");
-        let (first, second, asked) = real_time(async {
-            let (started, token) = oneshot::channel();
-            let client = etcd.clone();
-            let holder = tokio::spawn(async move {
-                let scheduler = Scheduler::new(client, "replica-1", seconds(1));
-                let work = move |token| {
-                    let _ = started.send(token);
-                    pending()
-                };
-                scheduler.run_once("emea", work).await
-            });
-            let first = token.await;
-            holder.abort();
-            let _ = holder.await;
-            let scheduler = Scheduler::new(etcd.clone(), "replica-2", seconds(1));
-            let second = Arc::new(Mutex::new(None));
-            let began = tokio::time::Instant::now();
-            loop {
-                let slot = Arc::clone(&second);
-                let work = move |token| {
-                    *lock(&slot) = Some(token);
-                    async { Ok(()) }
-                };
-                let result = scheduler.run_once("emea", work).await;
-                if result != Ok(Outcome::Held) || began.elapsed() > seconds(12) {
-                    let token = *lock(&second);
-                    return (first.ok(), token, result);
-                }
-                sleep(ms(50)).await;
-            }
-        });
-        let first = first.unwrap_or_else(|| {
-            kit::symptom("on a real etcd, the only replica that asked did not start the job")
-        });
-        let second = second.unwrap_or_else(|| {
-            kit::symptom(format!(
-                "on a real etcd, a holder with a TTL of 1 s died; for 12 s another replica asked \
-                 for the job, and in the end got {asked:?}"
-            ))
-        });
-        assert!(
-            second > first,
-            "on a real etcd, a holder died that had the token {}, and the next one has the token \
-             {}: a late write of the first is accepted",
-            first.0,
-            second.0
-        );
-        assert_eq!(
-            asked,
-            Ok(Outcome::Done),
-            "on a real etcd, the next holder ended its work"
-        );
-    });
-}
-
-#[test]
-fn on_a_real_etcd_long_work_keeps_its_lock() {
-    kit::check_within(seconds(25), || {
-        let etcd = real_etcd();
-        kit::step("a job outlives its TTL on a real etcd, and another replica keeps asking");
-        let ttl = seconds(2);
-        let (result, starts, asked) = real_time(async {
-            let starts = Arc::new(Mutex::new(0));
-            let (started, running) = oneshot::channel();
-            let (stop, stopped) = oneshot::channel::<()>();
-            let (client, counted) = (etcd.clone(), Arc::clone(&starts));
-            let holder = tokio::spawn(async move {
-                let work = move |_| {
-                    *lock(&counted) += 1;
-                    let _ = started.send(());
-                    async {
-                        let _ = stopped.await;
+fn a_crashed_holder_is_replaced_on_a_real_etcd() {
+    kit::check_within(Duration::from_secs(40), || {
+        let (etcd, runtime) = real::start();
+        runtime.block_on(async {
+            let store = real::Client::new(&etcd);
+            let job = store.key("crashed");
+            let ledger = Ledger::default();
+            let holder = {
+                let (store, job, ledger) = (store.clone(), job.clone(), ledger.clone());
+                tokio::spawn(async move {
+                    let scheduler = Scheduler::new(store, "ada", Duration::from_secs(1));
+                    let name = job.clone();
+                    let work = move |token| async move {
+                        ledger.begin(&name, token);
+                        std::future::pending::<()>().await;
                         Ok(())
-                    }
-                };
-                Scheduler::new(client, "replica-1", ttl)
-                    .run_once("emea", work)
-                    .await
-            });
-            let _ = running.await;
-            let began = tokio::time::Instant::now();
-            let scheduler = Scheduler::new(etcd.clone(), "replica-2", ttl);
-            let mut asked = 0;
-            // etcd looks for leases that have run out every half a second.
-            while began.elapsed() < ttl + ms(1_500) && *lock(&starts) == 1 {
-                let counted = Arc::clone(&starts);
-                let work = move |_| {
-                    *lock(&counted) += 1;
-                    async { Ok(()) }
-                };
-                let _ = scheduler.run_once("emea", work).await;
-                asked += 1;
-                sleep(ms(100)).await;
+                    };
+                    scheduler.run(&job, work).await
+                })
+            };
+            kit::step("waiting for a scheduler to begin on a real etcd");
+            while ledger.begun(&job) == 0 {
+                assert!(!holder.is_finished(), "ada ended before she had begun");
+                sleep(Duration::from_millis(10)).await;
             }
-            let _ = stop.send(());
-            let result = holder.await;
-            let starts = *lock(&starts);
-            (rethrow(result), starts, asked)
+            holder.abort();
+            kit::step("waiting for the lease of a crashed scheduler to run out on a real etcd");
+            let heir = Scheduler::new(store.clone(), "bea", Duration::from_secs(1));
+            let mut refusals = 0;
+            loop {
+                assert!(
+                    refusals < 80,
+                    "on a real etcd ada crashed with a lease of 1 s, and bea has been refused \
+                     {refusals} times since, a tenth of a second apart"
+                );
+                let (name, ledger) = (job.clone(), ledger.clone());
+                let work = move |token| async move {
+                    ledger.begin(&name, token);
+                    Ok(())
+                };
+                match heir.run(&job, work).await {
+                    Outcome::Done => break,
+                    // A server on a busy machine may keep a call waiting for too long.
+                    Outcome::HeldByAnother | Outcome::Unavailable => refusals += 1,
+                    other => kit::symptom(format!("ada crashed, and bea says {other:?}")),
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+            let tokens = ledger.tokens(&job);
+            assert!(
+                refusals > 0 && tokens.len() == 2 && tokens[0] < tokens[1],
+                "on a real etcd ada crashed and bea took over after {refusals} refusals; they \
+                 showed the tokens {tokens:?}"
+            );
         });
-        assert!(
-            starts == 1,
-            "on a real etcd, a job outlives its TTL of 2 s; another replica asked {asked} times \
-             meanwhile and started the job too"
-        );
-        assert_eq!(
-            result,
-            Ok(Outcome::Done),
-            "on a real etcd, the work of 3.5 s has ended"
-        );
     });
 }
 
-// A night of billing.
-
-/// What fails work that fails.
-const FAILURE: &str = "the template of the invoices has no address";
-
-/// A job that mails its invoices in batches.
-#[derive(Clone)]
-struct Job {
-    name: &'static str,
-    batches: u64,
-    each: Duration,
-    /// What goes wrong in which replica's work, counted from 0.
-    hitches: Vec<(usize, Hitch)>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Hitch {
-    /// The process dies when this batch has been sent.
-    CrashAfter { batch: u64 },
-    /// This batch is on its way for longer than usual, while the process is paused.
-    SendLate {
-        batch: u64,
-        by: Duration,
-        paused: Duration,
-    },
-    /// The process is paused between the last batch and the end of the work.
-    PauseAtEnd { paused: Duration, fails: bool },
-    /// There is something left to do after the last batch.
-    Linger(Duration),
-    /// The work fails after the last batch.
-    Fail,
-}
-
-impl Job {
-    fn new(name: &'static str, batches: u64, each: Duration) -> Self {
-        Job {
-            name,
-            batches,
-            each,
-            hitches: Vec::new(),
-        }
-    }
-
-    fn with(mut self, replica: usize, hitch: Hitch) -> Self {
-        self.hitches.push((replica, hitch));
-        self
+fn carried_out(applied: bool) -> &'static str {
+    if applied {
+        "it was carried out"
+    } else {
+        "it was not carried out"
     }
 }
 
-fn random_job(name: &'static str, dice: &mut Dice) -> Job {
-    let mut job = Job::new(name, 3 + dice.below(4), dice.millis(400, 4_000));
-    for replica in 0..REPLICAS {
-        let batch = dice.below(job.batches);
-        match dice.below(6) {
-            0 => job.hitches.push((replica, Hitch::CrashAfter { batch })),
-            1 | 2 => {
-                let (by, paused) = (dice.millis(5_000, 25_000), dice.millis(5_000, 20_000));
-                job.hitches
-                    .push((replica, Hitch::SendLate { batch, by, paused }));
-            }
-            3 => {
-                let (paused, fails) = (dice.millis(2_000, 20_000), dice.below(2) == 0);
-                job.hitches
-                    .push((replica, Hitch::PauseAtEnd { paused, fails }));
-            }
-            _ => {}
-        }
-    }
-    // Somebody must be left who can finish it.
-    job.hitches
-        .retain(|(replica, hitch)| *replica > 1 || !matches!(hitch, Hitch::CrashAfter { .. }));
-    job
-}
-
-/// Five replicas, their calls, and the gateway.
-struct Night {
-    world: World,
-    desk: Desk,
-}
-
-/// What the checker writes down: calls, work, and what the gateway has sent. Clones share it.
-#[derive(Clone, Default)]
-struct Desk(Arc<Mutex<Records>>);
-
-#[derive(Default)]
-struct Records {
-    calls: Vec<Call>,
-    work: Vec<Work>,
-    gateway: BTreeMap<&'static str, Mailed>,
-    bare: Vec<(&'static str, Result<Outcome, StoreError>)>,
-}
-
-#[derive(Clone)]
-struct Call {
-    replica: String,
-    job: &'static str,
-    dropped: bool,
-    result: Option<Result<Outcome, StoreError>>,
-}
-
-#[derive(Clone)]
+/// What a job does: steps of a second, each a write to the ledger.
+#[derive(Clone, Copy)]
 struct Work {
-    replica: String,
-    job: &'static str,
-    token: FencingToken,
-    started: Duration,
-    ended: Option<Duration>,
+    seconds: u64,
+    fails: bool,
+    /// The first write is on the wire for so long.
+    late_write: Option<Duration>,
 }
 
-/// A job as the gateway knows it.
-#[derive(Default)]
-struct Mailed {
-    /// The largest token that it has seen.
-    fence: Option<FencingToken>,
-    /// Who sent each batch, with which token.
-    batches: BTreeMap<u64, Vec<(String, FencingToken)>>,
+fn steps(seconds: u64) -> Work {
+    Work {
+        seconds,
+        fails: false,
+        late_write: None,
+    }
 }
 
-impl Call {
-    fn is_done(&self) -> bool {
-        self.result == Some(Ok(Outcome::Done))
-    }
-
-    fn told(&self) -> String {
-        match &self.result {
-            None if self.dropped => "was dropped".to_owned(),
-            None => "has not ended".to_owned(),
-            Some(Ok(outcome)) => format!("ended with {outcome:?}"),
-            Some(Err(error)) => format!("ended with an error: could not {error}"),
-        }
-    }
+/// A night: a store, a ledger, and five schedulers.
+struct Night {
+    sim: Sim,
+    ledger: Ledger,
 }
 
 impl Night {
-    fn new(seed: Seed) -> Self {
+    fn new(seed: u64) -> Self {
         Night {
-            world: World::new(REPLICAS, seed),
-            desk: Desk::default(),
+            sim: Sim::new(seed),
+            ledger: Ledger::default(),
         }
     }
 
-    /// One call for the job in a replica, counted from 0.
-    fn ask(&mut self, replica: usize, job: &Job) {
-        let call = self.call(replica, job);
-        self.world.spawn(replica, async move {
-            call.make().await;
-        });
+    fn note(&self, who: &str, what: &str) {
+        self.sim.note(who, what.to_owned());
     }
 
-    /// A call that is dropped after `length`.
-    fn ask_for(&mut self, replica: usize, job: &Job, length: Duration) {
-        let call = self.call(replica, job);
-        let desk = self.desk.clone();
-        let process = self.world.process(replica);
-        self.world.spawn(replica, async move {
-            if tokio::time::timeout(length, call.make()).await.is_err() {
-                process.note("drops its call");
-                for call in &mut desk.lock().calls {
-                    call.dropped |= call.replica == process.name() && call.result.is_none();
-                }
-            }
-        });
-    }
-
-    /// Calls for the job every so often, until one ends with it being done.
-    fn keep_asking(&mut self, replica: usize, job: &Job, every: Duration) {
-        let call = self.call(replica, job);
-        self.world.spawn(replica, async move {
-            while !matches!(call.make().await, Ok(Outcome::Done | Outcome::AlreadyDone)) {
-                sleep(every).await;
-            }
-        });
-    }
-
-    fn call(&self, replica: usize, job: &Job) -> Caller<impl Store> {
-        let process = self.world.process(replica);
-        Caller {
-            scheduler: Arc::new(Scheduler::new(
-                self.world.etcd(replica),
-                process.name(),
-                TTL,
-            )),
-            job: job.clone(),
-            hitch: {
-                let mine = job.hitches.iter().find(|(number, _)| *number == replica);
-                mine.map(|(_, hitch)| *hitch)
-            },
-            gateway: Gateway {
-                process: process.clone(),
-                network: self.world.network().clone(),
-                timeline: self.world.timeline().clone(),
-                desk: self.desk.clone(),
-            },
-            process,
-            desk: self.desk.clone(),
-        }
-    }
-
-    fn run_until_all_calls_ended(&mut self, end: Duration) {
-        let desk = self.desk.clone();
-        self.world.run_until(end, |world| {
-            // A replica that keeps asking is between two calls when one of them has ended.
-            let names: Vec<String> = (0..REPLICAS)
-                .filter(|&replica| !world.process(replica).has_crashed())
-                .map(|replica| world.process(replica).name().to_owned())
-                .collect();
-            desk.all_ended(&names)
-        });
-    }
-
-    fn run_until_ended_by(&mut self, replica: usize, length: Duration) {
-        let end = self.world.now() + length;
-        let name = self.world.process(replica).name().to_owned();
-        let desk = self.desk.clone();
-        self.world
-            .run_until(end, |_| desk.all_ended(std::slice::from_ref(&name)));
-    }
-
-    fn calls(&self, job: &Job) -> Vec<Call> {
-        let state = self.desk.lock();
-        state
-            .calls
-            .iter()
-            .filter(|call| call.job == job.name)
-            .cloned()
-            .collect()
-    }
-
-    fn count(&self, job: &Job, keep: impl Fn(&Call) -> bool) -> usize {
-        self.calls(job).iter().filter(|call| keep(call)).count()
-    }
-
-    fn results(&self, job: &Job) -> String {
-        let told = self
-            .calls(job)
-            .into_iter()
-            .map(|call| format!("{} {}", call.replica, call.told()));
-        told.collect::<Vec<_>>().join(", ")
-    }
-
-    fn starts(&self, job: &Job) -> Vec<Work> {
-        self.desk.starts(job.name)
-    }
-
-    #[track_caller]
-    fn expect(&self, holds: bool, what: impl FnOnce() -> String) {
-        if !holds {
-            self.symptom(&what());
-        }
-    }
-
-    fn symptom(&self, what: &str) -> ! {
-        let timeline = self.world.timeline().last(LINES);
-        kit::symptom(format!("{what}\n{timeline}"))
-    }
-
-    fn expect_sent_once(&self, job: &Job) {
-        for batch in 0..job.batches {
-            let sent = {
-                let state = self.desk.lock();
-                let mailed = state.gateway.get(job.name);
-                mailed
-                    .and_then(|mailed| mailed.batches.get(&batch))
-                    .cloned()
-                    .unwrap_or_default()
-            };
-            let by: Vec<String> = sent
-                .iter()
-                .map(|(replica, token)| format!("by {replica} with token {}", token.0))
-                .collect();
-            self.expect(sent.len() == 1, || {
-                format!(
-                    "batch {batch} of the job {} was sent {} times: {}",
-                    job.name,
-                    sent.len(),
-                    by.join(", ")
-                )
-            });
-        }
-    }
-
-    fn expect_one_done(&self, job: &Job) {
-        let done = self.count(job, Call::is_done);
-        self.expect(done == 1, || {
-            format!(
-                "the job {} was done once, and of all calls for it {done} ended with Done",
-                job.name
-            )
-        });
-    }
-
-    /// All replicas that still run know by `limit` that the job is done, and it is.
-    fn expect_done_by(&mut self, job: &Job, limit: Duration, when: &str) {
-        self.run_until_all_calls_ended(limit);
-        let known = self.count(job, |call| {
-            matches!(call.result, Some(Ok(Outcome::Done | Outcome::AlreadyDone)))
-        });
-        self.expect(known > 0, || {
-            let calls = self.calls(job);
-            let holder = calls
-                .first()
-                .map_or("a replica", |call| call.replica.as_str());
-            format!(
-                "{holder} asked first and {when}; at {:.1} s the job {} is still not done",
-                limit.as_secs_f64(),
-                job.name
-            )
-        });
-        self.expect_sent_once(job);
-        self.expect(self.count(job, Call::is_done) <= 1, || {
-            format!(
-                "more than one call for the job {} ended with Done",
-                job.name
-            )
-        });
-    }
-
-    fn expect_tokens_to_grow(&self, job: &Job) {
-        for pair in self.starts(job).windows(2) {
-            let (earlier, later) = (&pair[0], &pair[1]);
-            self.expect(later.token > earlier.token, || {
-                format!(
-                    "{} was given the job {} with token {} and later {} with token {}: the \
-                     gateway cannot tell who is the last",
-                    earlier.replica, job.name, earlier.token.0, later.replica, later.token.0
-                )
-            });
-        }
-    }
-
-    fn expect_no_overlap(&self, job: &Job) {
-        let starts = self.starts(job);
-        let [first, second, ..] = starts.as_slice() else {
-            self.symptom(&format!(
-                "replica-1 can no longer keep its lock, and nobody has taken over the job {}",
-                job.name
-            ));
+    /// Lets scheduler `who` ask for `job`, in a task of its own that stops while it is paused.
+    fn start(&self, who: usize, job: &str, work: Work) -> Run {
+        let client = Client {
+            sim: self.sim.clone(),
+            who,
         };
-        let overlap = first.ended.is_none_or(|ended| ended > second.started);
-        self.expect(!overlap, || {
-            let until = match first.ended {
-                None => "still works".to_owned(),
-                Some(ended) => format!("went on working until {:.3} s", ended.as_secs_f64()),
+        let scheduler = Scheduler::new(client, NAMES[who], TTL);
+        let (sim, ledger, job) = (self.sim.clone(), self.ledger.clone(), job.to_owned());
+        let began = Instant::now();
+        let body = async move {
+            let outcome = {
+                let (sim, ledger, name) = (sim.clone(), ledger.clone(), job.clone());
+                let run = move |token: Token| at_work(sim, ledger, name, who, work, token);
+                scheduler.run(&job, run).await
             };
-            format!(
-                "{} was given the job {} at {:.3} s, and {} {until}",
-                second.replica,
-                job.name,
-                second.started.as_secs_f64(),
-                first.replica
-            )
-        });
-    }
-}
-
-impl Desk {
-    fn lock(&self) -> MutexGuard<'_, Records> {
-        lock(&self.0)
-    }
-
-    fn starts(&self, job: &str) -> Vec<Work> {
-        let state = self.lock();
-        let mut work: Vec<Work> = state
-            .work
-            .iter()
-            .filter(|work| work.job == job)
-            .cloned()
-            .collect();
-        work.sort_by_key(|work| work.started);
-        work
-    }
-
-    /// Whether for each job the last call of each of these replicas has ended and, where one keeps
-    /// asking, will not be followed by another.
-    fn all_ended(&self, replicas: &[String]) -> bool {
-        let state = self.lock();
-        let mut last: BTreeMap<(&str, &str), &Call> = BTreeMap::new();
-        for call in &state.calls {
-            last.insert((&call.replica, call.job), call);
-        }
-        last.iter()
-            .filter(|((replica, _), _)| replicas.iter().any(|name| name == replica))
-            .all(|(_, call)| call.dropped || call.result.is_some())
-    }
-
-    fn begin_bare(&self, replica: &str, job: &'static str, token: FencingToken) {
-        self.lock().work.push(Work {
-            replica: replica.to_owned(),
-            job,
-            token,
-            started: Duration::ZERO,
-            ended: None,
-        });
-    }
-}
-
-/// Makes calls for one job in one replica.
-struct Caller<S> {
-    scheduler: Arc<Scheduler<S>>,
-    job: Job,
-    hitch: Option<Hitch>,
-    gateway: Gateway,
-    process: Process,
-    desk: Desk,
-}
-
-impl<S: Store> Caller<S> {
-    async fn make(&self) -> Result<Outcome, StoreError> {
-        let number = {
-            let mut state = self.desk.lock();
-            state.calls.push(Call {
-                replica: self.process.name().to_owned(),
-                job: self.job.name,
-                dropped: false,
-                result: None,
-            });
-            state.calls.len() - 1
-        };
-        let (job, hitch, gateway) = (self.job.clone(), self.hitch, self.gateway.clone());
-        let result = self
-            .scheduler
-            .run_once(self.job.name, move |token| mail(job, hitch, gateway, token))
-            .await;
-        if result != Ok(Outcome::Held) && result != Ok(Outcome::AlreadyDone) {
-            let told = match &result {
-                Ok(outcome) => format!("{outcome:?}"),
-                Err(error) => format!("could not {error}"),
-            };
-            self.process
-                .note(format!("call for {}: {told}", self.job.name));
-        }
-        self.desk.lock().calls[number].result = Some(result.clone());
-        result
-    }
-}
-
-/// The work of a job: goes on where the last holder stopped.
-async fn mail(
-    job: Job,
-    hitch: Option<Hitch>,
-    gateway: Gateway,
-    token: FencingToken,
-) -> Result<(), WorkError> {
-    let process = gateway.process.clone();
-    process.note(format!("STARTS {} with token {}", job.name, token.0));
-    let mut running = Running::new(&gateway, &job, token);
-    let mut batch = gateway.resume(job.name, token).await?;
-    while batch < job.batches {
-        sleep(job.each).await;
-        let mut late = Duration::ZERO;
-        if let Some(Hitch::SendLate {
-            batch: this,
-            by,
-            paused,
-        }) = hitch
-            && this == batch
-        {
-            late = by;
-            process.pause(paused);
-        }
-        gateway.send(job.name, batch, token, late).await?;
-        if let Some(Hitch::CrashAfter { batch: this }) = hitch
-            && this == batch
-        {
-            process.crash();
-            pending::<()>().await;
-        }
-        batch += 1;
-    }
-    match hitch {
-        Some(Hitch::PauseAtEnd { paused, fails }) => {
-            process.pause(paused);
-            sleep(2 * STEP).await;
-            if fails {
-                running.ends("fails");
-                return Err(WorkError(FAILURE.to_owned()));
+            if outcome == Outcome::Done {
+                ledger.done(&job);
             }
-        }
-        Some(Hitch::Linger(length)) => sleep(length).await,
-        Some(Hitch::Fail) => {
-            running.ends("fails");
-            return Err(WorkError(FAILURE.to_owned()));
-        }
-        _ => {}
+            sim.note(NAMES[who], format!("{job}: {outcome:?}"));
+            (outcome, began.elapsed())
+        };
+        let paused = Pausable {
+            sim: self.sim.clone(),
+            who,
+            inner: Box::pin(body),
+            alarm: None,
+        };
+        Run(tokio::spawn(paused))
     }
-    running.ends("has finished");
+
+    fn timeline(&self) -> String {
+        self.sim.timeline()
+    }
+}
+
+async fn at_work(
+    sim: Sim,
+    ledger: Ledger,
+    job: String,
+    who: usize,
+    work: Work,
+    token: Token,
+) -> Result<(), JobError> {
+    let turn = ledger.begin(&job, token);
+    sim.note(NAMES[who], format!("{job}: begins with token {}", token.0));
+    if let Some(delay) = work.late_write {
+        let (ledger, job, sim) = (ledger.clone(), job.clone(), sim.clone());
+        tokio::spawn(async move {
+            sleep(delay).await;
+            let taken = ledger.write(&job, turn, token, sim.now());
+            let what = if taken { "is taken" } else { "is refused" };
+            sim.note(
+                NAMES[who],
+                format!("{job}: a late write with token {} {what}", token.0),
+            );
+        });
+    }
+    for _ in 0..work.seconds {
+        sleep(Duration::from_secs(1)).await;
+        if !ledger.write(&job, turn, token, sim.now()) {
+            sim.note(
+                NAMES[who],
+                format!("{job}: a write with token {} is refused", token.0),
+            );
+            return Err(JobError("the ledger has seen a later token".into()));
+        }
+    }
+    if work.fails {
+        return Err(JobError("the printer is on fire".into()));
+    }
+    ledger.finish(&job);
+    sim.note(NAMES[who], format!("{job}: has finished its work"));
     Ok(())
 }
 
-/// Writes down when work ends, however it does.
-struct Running {
-    gateway: Gateway,
-    index: usize,
-    job: &'static str,
-    how: &'static str,
-}
+/// A scheduler's run.
+struct Run(tokio::task::JoinHandle<(Outcome, Duration)>);
 
-impl Running {
-    fn new(gateway: &Gateway, job: &Job, token: FencingToken) -> Self {
-        let mut state = gateway.desk.lock();
-        state.work.push(Work {
-            replica: gateway.process.name().to_owned(),
-            job: job.name,
-            token,
-            started: gateway.process.now(),
-            ended: None,
-        });
-        Running {
-            gateway: gateway.clone(),
-            index: state.work.len() - 1,
-            job: job.name,
-            how: "stops",
-        }
-    }
-
-    fn ends(&mut self, how: &'static str) {
-        self.how = how;
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let process = &self.gateway.process;
-        self.gateway.desk.lock().work[self.index].ended = Some(process.now());
-        process.note(format!("{} the work on {}", self.how, self.job));
-    }
-}
-
-/// The mail gateway, as a replica reaches it.
-#[derive(Clone)]
-struct Gateway {
-    process: Process,
-    network: Network,
-    timeline: Timeline,
-    desk: Desk,
-}
-
-impl Gateway {
-    /// Which batch of the job is next. From here on the gateway refuses smaller tokens.
-    async fn resume(&self, job: &'static str, token: FencingToken) -> Result<u64, WorkError> {
-        self.request(job, token, Duration::ZERO, |mailed, _| {
-            let next = mailed.batches.keys().next_back().map_or(0, |last| last + 1);
-            (next, None)
-        })
-        .await
-    }
-
-    /// Sends a batch.
-    async fn send(
-        &self,
-        job: &'static str,
-        batch: u64,
-        token: FencingToken,
-        late: Duration,
-    ) -> Result<(), WorkError> {
-        self.request(job, token, late, move |mailed, replica| {
-            let sent = mailed.batches.entry(batch).or_default();
-            let again = if sent.is_empty() { "" } else { " AGAIN" };
-            sent.push((replica.to_owned(), token));
-            let told = format!("sends batch {batch} of {job}{again} (token {})", token.0);
-            ((), Some(told))
-        })
-        .await
-    }
-
-    async fn request<T: Send + 'static>(
-        &self,
-        job: &'static str,
-        token: FencingToken,
-        late: Duration,
-        apply: impl FnOnce(&mut Mailed, &str) -> (T, Option<String>) + Send + 'static,
-    ) -> Result<T, WorkError> {
-        if self.process.has_crashed() {
-            return pending().await;
-        }
-        let (reply, replied) = oneshot::channel();
-        let arrives = self.process.now() + self.network.request_latency() + late;
-        let (desk, timeline, network) = (
-            self.desk.clone(),
-            self.timeline.clone(),
-            self.network.clone(),
-        );
-        let name = self.process.name().to_owned();
-        self.network.deliver(arrives, move |now| {
-            let mut state = desk.lock();
-            let mailed = state.gateway.entry(job).or_default();
-            let result = match mailed.fence.filter(|fence| token < *fence) {
-                Some(fence) => {
-                    let refused = format!("token {} is refused, {} was seen", token.0, fence.0);
-                    timeline.note(now, "gateway", format!("{job}: {refused}"));
-                    Err(WorkError(refused))
-                }
-                None => {
-                    mailed.fence = Some(token);
-                    let (result, told) = apply(mailed, &name);
-                    if let Some(told) = told {
-                        timeline.note(now, &*name, told);
-                    }
-                    Ok(result)
-                }
-            };
-            drop(state);
-            let takes = network.reply_latency();
-            network.deliver(now + takes, move |_| {
-                let _ = reply.send(result);
-            });
-        });
-        replied
+impl Run {
+    async fn ended(self) -> (Outcome, Duration) {
+        self.0
             .await
-            .unwrap_or_else(|_| unreachable!("the gateway answers everything"))
+            .unwrap_or_else(|error| kit::symptom(format!("a scheduler panicked: {error}")))
+    }
+
+    fn crash(self) {
+        self.0.abort();
     }
 }
 
-/// Numbers by chance, from a seed.
-struct Dice(Seed, u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.1 += 1;
-        Seed(self.0.0 ^ 0x5EED).derive(self.1).0 % bound
-    }
-
-    fn millis(&mut self, low: u64, high: u64) -> Duration {
-        ms(low + self.below(high - low))
-    }
+/// A task that is not polled while its scheduler is paused, as in a virtual machine that is stopped.
+struct Pausable<F> {
+    sim: Sim,
+    who: usize,
+    inner: Pin<Box<F>>,
+    alarm: Option<Pin<Box<Sleep>>>,
 }
 
-// A real etcd.
+impl<F: Future> Future for Pausable<F> {
+    type Output = F::Output;
 
-fn real_etcd() -> RealEtcd {
-    kit::step("starting etcd");
-    match backends::Etcd::start() {
-        Ok(etcd) => RealEtcd::new(etcd),
-        Err(missing) if missing.required() => panic!("could not {missing}"),
-        Err(missing) => kit::not_run(
-            "there is no etcd here",
-            format!("install one, or name one that runs: could not {missing}"),
-        ),
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        if let Some(until) = this.sim.paused_until(this.who) {
+            let mut alarm = Box::pin(sleep_until(until));
+            if alarm.as_mut().poll(context).is_pending() {
+                this.alarm = Some(alarm);
+                return Poll::Pending;
+            }
+        }
+        this.alarm = None;
+        this.inner.as_mut().poll(context)
     }
 }
 
-fn real_time<F: Future>(future: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("the system refuses a runtime");
-    let output = runtime.block_on(future);
-    runtime.shutdown_background();
-    output
+/// What jobs write to. It refuses a token that is older than one it has seen for the job.
+#[derive(Clone, Default)]
+struct Ledger(Arc<Mutex<BTreeMap<String, Book>>>);
+
+#[derive(Default)]
+struct Book {
+    /// The token of each turn that began, in order.
+    tokens: Vec<Token>,
+    highest: Option<Token>,
+    finished: usize,
+    /// How many turns had begun when a scheduler first said that it is done.
+    done_after: Option<usize>,
+    /// How many schedulers said so.
+    done: usize,
+    /// Accepted writes: the turn, its token, and when.
+    writes: Vec<(usize, Token, Duration)>,
 }
 
-/// A panic in a task of the learner's is the check's.
-fn rethrow<T>(ended: Result<T, tokio::task::JoinError>) -> T {
-    ended.unwrap_or_else(|error| match error.try_into_panic() {
-        Ok(payload) => std::panic::resume_unwind(payload),
-        Err(error) => panic!("a task ended early: {error}"),
-    })
+impl Ledger {
+    fn books(&self) -> MutexGuard<'_, BTreeMap<String, Book>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A turn begins. Gives its number, from 1.
+    fn begin(&self, job: &str, token: Token) -> usize {
+        let mut books = self.books();
+        let book = books.entry(job.to_owned()).or_default();
+        book.tokens.push(token);
+        book.tokens.len()
+    }
+
+    fn write(&self, job: &str, turn: usize, token: Token, at: Duration) -> bool {
+        let mut books = self.books();
+        let book = books.entry(job.to_owned()).or_default();
+        if book.highest.is_some_and(|highest| token < highest) {
+            return false;
+        }
+        book.highest = Some(token);
+        book.writes.push((turn, token, at));
+        true
+    }
+
+    fn finish(&self, job: &str) {
+        self.books().entry(job.to_owned()).or_default().finished += 1;
+    }
+
+    fn done(&self, job: &str) {
+        let mut books = self.books();
+        let book = books.entry(job.to_owned()).or_default();
+        book.done += 1;
+        book.done_after.get_or_insert(book.tokens.len());
+    }
+
+    fn begun(&self, job: &str) -> usize {
+        self.books().get(job).map_or(0, |book| book.tokens.len())
+    }
+
+    fn tokens(&self, job: &str) -> Vec<Token> {
+        self.books()
+            .get(job)
+            .map(|book| book.tokens.clone())
+            .unwrap_or_default()
+    }
+
+    fn last_step_of(&self, job: &str, turn: usize) -> Option<Duration> {
+        let books = self.books();
+        let writes = &books.get(job)?.writes;
+        writes
+            .iter()
+            .filter(|(of, ..)| *of == turn)
+            .map(|(.., at)| *at)
+            .max()
+    }
+
+    /// Waits until the work of a job has come to its end `times` times.
+    async fn finished(&self, job: &str, times: usize) {
+        while self
+            .books()
+            .get(job)
+            .is_none_or(|book| book.finished < times)
+        {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// After the first write of a later turn, none of an earlier one is taken.
+    fn expect_fenced(&self, job: &str, night: &Night) {
+        let books = self.books();
+        let Some(book) = books.get(job) else { return };
+        let mut latest = 0;
+        for (turn, token, at) in &book.writes {
+            assert!(
+                *turn >= latest,
+                "{job}: at {:.1} s the ledger took a write with token {} of an earlier holder, \
+                 after one of a later holder:\n{}",
+                at.as_secs_f64(),
+                token.0,
+                night.timeline()
+            );
+            latest = latest.max(*turn);
+        }
+    }
+
+    /// Turns come one after the other, and none after the first that is done.
+    fn expect_apart(&self, job: &str, night: &Night) {
+        let books = self.books();
+        let Some(book) = books.get(job) else { return };
+        assert!(
+            book.tokens.is_sorted_by(|a, b| a < b),
+            "{job} began with the tokens {:?}, one after the other:\n{}",
+            book.tokens.iter().map(|token| token.0).collect::<Vec<_>>(),
+            night.timeline()
+        );
+        // A holder may find its record only after it has lost the answer, and then says so itself:
+        // one `Done` at the most, and no turn after it.
+        assert!(
+            book.done <= 1
+                && book
+                    .done_after
+                    .is_none_or(|turns| turns == book.tokens.len()),
+            "{} schedulers said that {job} was done by them, the first after {:?} turns, and it \
+             began {} times:\n{}",
+            book.done,
+            book.done_after,
+            book.tokens.len(),
+            night.timeline()
+        );
+    }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// A store in virtual time, as etcd would behave: leases run out, revisions grow, answers take a few
+/// milliseconds, and get lost when the night says so.
+#[derive(Clone)]
+struct Sim {
+    began: Instant,
+    state: Arc<Mutex<State>>,
 }
 
-fn seconds(number: u64) -> Duration {
-    Duration::from_secs(number)
+struct State {
+    revision: u64,
+    keys: BTreeMap<String, Entry>,
+    /// When each lease runs out, and its time to live.
+    leases: BTreeMap<LeaseId, (Instant, Duration)>,
+    granted: i64,
+    chance: Chance,
+    lines: Vec<String>,
+    clients: [Faults; 5],
 }
 
-fn ms(number: u64) -> Duration {
-    Duration::from_millis(number)
+#[derive(Clone, Default)]
+struct Faults {
+    calls: u64,
+    paused_until: Option<Instant>,
+    cut_until: Option<Instant>,
+    /// The number of the call whose answer gets lost, and whether it is carried out.
+    lost: Option<(u64, bool)>,
+    /// The number of the call from which on nothing comes back, and whether that one is carried
+    /// out.
+    hangs: Option<(u64, bool)>,
+}
+
+impl Sim {
+    fn new(seed: u64) -> Self {
+        Sim {
+            began: Instant::now(),
+            state: Arc::new(Mutex::new(State {
+                revision: 100,
+                keys: BTreeMap::new(),
+                leases: BTreeMap::new(),
+                granted: 0,
+                chance: Chance::of(seed),
+                lines: Vec::new(),
+                clients: Default::default(),
+            })),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.expire();
+        state
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn note(&self, who: &str, what: String) {
+        let line = format!("  {:6.2} s  {who:<9}{what}", self.now().as_secs_f64());
+        self.state().lines.push(line);
+    }
+
+    /// The last of what happened.
+    fn timeline(&self) -> String {
+        const SHOWN: usize = 14;
+        let state = self.state();
+        let skipped = state.lines.len().saturating_sub(SHOWN);
+        let mut lines: Vec<String> = state.lines[skipped..].to_vec();
+        if skipped > 0 {
+            lines.insert(0, format!("  ({skipped} events before)"));
+        }
+        lines.join("\n")
+    }
+
+    fn value(&self, key: &str) -> Option<String> {
+        self.state().keys.get(key).map(|entry| entry.value.clone())
+    }
+
+    fn leases(&self) -> usize {
+        self.state().leases.len()
+    }
+
+    fn revoke_all(&self) {
+        let mut state = self.state();
+        let leases: Vec<LeaseId> = state.leases.keys().copied().collect();
+        for lease in leases {
+            state.end(lease);
+        }
+    }
+
+    fn paused_until(&self, who: usize) -> Option<Instant> {
+        self.state().clients[who]
+            .paused_until
+            .filter(|until| *until > Instant::now())
+    }
+
+    fn pause(&self, who: usize, pause: Duration) {
+        self.state().clients[who].paused_until = Some(Instant::now() + pause);
+    }
+
+    fn cut_off(&self, who: usize, time: Duration) {
+        self.state().clients[who].cut_until = Some(Instant::now() + time);
+    }
+
+    fn lose_answer(&self, who: usize, call: u64, applied: bool) {
+        self.state().clients[who].lost = Some((call, applied));
+    }
+
+    fn lose_next(&self, who: usize, applied: bool) {
+        let client = &mut self.state().clients[who];
+        client.lost = Some((client.calls, applied));
+    }
+
+    fn crash_at(&self, who: usize, call: u64, applied: bool) {
+        self.state().clients[who].hangs = Some((call, applied));
+    }
+
+    fn hang_after(&self, who: usize, calls: u64) {
+        let client = &mut self.state().clients[who];
+        client.hangs = Some((client.calls + calls, false));
+    }
+}
+
+impl State {
+    fn expire(&mut self) {
+        let now = Instant::now();
+        let over: Vec<LeaseId> = self
+            .leases
+            .iter()
+            .filter(|(_, (at, _))| *at <= now)
+            .map(|(id, _)| *id)
+            .collect();
+        for lease in over {
+            self.end(lease);
+        }
+    }
+
+    fn end(&mut self, lease: LeaseId) {
+        self.leases.remove(&lease);
+        let before = self.keys.len();
+        self.keys.retain(|_, entry| entry.lease != Some(lease));
+        if self.keys.len() < before {
+            self.revision += 1;
+        }
+    }
+
+    fn transact(&mut self, guards: &[Guard], changes: &[Change]) -> Result<Answer, StoreError> {
+        let holds = |guard: &Guard| match guard {
+            Guard::Absent(key) => !self.keys.contains_key(key),
+            Guard::CreatedAt(key, at) => self.keys.get(key).is_some_and(|e| e.created == *at),
+        };
+        let succeeded = guards.iter().all(holds);
+        if succeeded {
+            for change in changes {
+                if let Change::Put {
+                    lease: Some(lease), ..
+                } = change
+                    && !self.leases.contains_key(lease)
+                {
+                    return Err(StoreError::LeaseGone);
+                }
+            }
+            self.revision += 1;
+            for change in changes {
+                match change {
+                    Change::Delete(key) => {
+                        self.keys.remove(key);
+                    }
+                    Change::Put { key, value, lease } => {
+                        let created = Revision(self.revision);
+                        let created = self.keys.get(key).map_or(created, |entry| entry.created);
+                        let entry = Entry {
+                            value: value.clone(),
+                            created,
+                            lease: *lease,
+                        };
+                        self.keys.insert(key.clone(), entry);
+                    }
+                }
+            }
+        }
+        Ok(Answer {
+            succeeded,
+            revision: Revision(self.revision),
+        })
+    }
+}
+
+/// The simulated store, as one scheduler sees it.
+#[derive(Clone)]
+struct Client {
+    sim: Sim,
+    who: usize,
+}
+
+/// What becomes of a call.
+enum Fate {
+    Answered,
+    Lost { applied: bool },
+    Hangs { applied: bool },
+}
+
+impl Client {
+    async fn call<T>(
+        &self,
+        what: impl fmt::Display,
+        act: impl FnOnce(&mut State) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        // A machine that is stopped sends nothing, whichever of its tasks asks.
+        while let Some(until) = self.sim.paused_until(self.who) {
+            sleep_until(until).await;
+        }
+        let (fate, there, back) = {
+            let mut state = self.sim.state();
+            let there = Duration::from_millis(state.chance.whole(1, 9));
+            let back = Duration::from_millis(state.chance.whole(1, 9));
+            let client = &mut state.clients[self.who];
+            let number = client.calls;
+            client.calls += 1;
+            let fate = match (client.hangs, client.lost) {
+                (Some((at, applied)), _) if number >= at => Fate::Hangs {
+                    applied: applied && number == at,
+                },
+                (_, Some((at, applied))) if number == at => Fate::Lost { applied },
+                _ if client.cut_until.is_some_and(|until| until > Instant::now()) => {
+                    Fate::Lost { applied: false }
+                }
+                _ => Fate::Answered,
+            };
+            (fate, there, back)
+        };
+        sleep(there).await;
+        match fate {
+            Fate::Answered => {
+                let result = act(&mut self.sim.state());
+                sleep(back).await;
+                result
+            }
+            Fate::Lost { applied } => {
+                if applied {
+                    let _ = act(&mut self.sim.state());
+                }
+                let carried = if applied { ", and was carried out" } else { "" };
+                self.sim
+                    .note(NAMES[self.who], format!("{what} gets no answer{carried}"));
+                sleep(Duration::from_millis(900)).await;
+                Err(StoreError::Unavailable)
+            }
+            Fate::Hangs { applied } => {
+                if applied {
+                    let _ = act(&mut self.sim.state());
+                }
+                self.sim
+                    .note(NAMES[self.who], format!("{what} is the last of her calls"));
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+impl Store for Client {
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
+        self.call("grant", |state| {
+            // The numbers of leases do not grow, as those of etcd do not.
+            state.granted += 1;
+            let lease = LeaseId((state.granted * 40_009) % 100_003);
+            state.leases.insert(lease, (Instant::now() + ttl, ttl));
+            Ok(lease)
+        })
+        .await
+    }
+
+    async fn keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.call("keep_alive", |state| match state.leases.get_mut(&lease) {
+            Some((at, ttl)) => {
+                *at = Instant::now() + *ttl;
+                Ok(())
+            }
+            None => Err(StoreError::LeaseGone),
+        })
+        .await
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.call("revoke", |state| {
+            state.end(lease);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        self.call(format!("get {key}"), |state| {
+            Ok(state.keys.get(key).cloned())
+        })
+        .await
+    }
+
+    async fn transact(
+        &self,
+        guards: Vec<Guard>,
+        changes: Vec<Change>,
+    ) -> Result<Answer, StoreError> {
+        self.call("a transaction", |state| state.transact(&guards, &changes))
+            .await
+    }
+}
+
+/// The store over a real etcd, through its JSON gateway.
+mod real {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use backends::Etcd;
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
+    use serde_json::{Value, json};
+
+    use super::super::subject::store::{
+        Answer, Change, Entry, Guard, LeaseId, Revision, Store, StoreError,
+    };
+
+    /// A private etcd, or the check is not run; and a runtime to talk to it.
+    pub fn start() -> (Etcd, tokio::runtime::Runtime) {
+        kit::step("starting etcd");
+        let etcd = Etcd::start().unwrap_or_else(|missing| {
+            if missing.required() {
+                kit::symptom(format!("could not {missing}"));
+            }
+            kit::not_run("there is no etcd", format!("could not {missing}"));
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        (etcd, runtime)
+    }
+
+    #[derive(Clone)]
+    pub struct Client {
+        address: SocketAddr,
+        namespace: String,
+    }
+
+    impl Client {
+        pub fn new(etcd: &Etcd) -> Self {
+            Client {
+                address: etcd.address().parse().expect("an address of this machine"),
+                namespace: etcd.namespace().to_owned(),
+            }
+        }
+
+        /// A job's name that nobody else uses on a server that may be shared.
+        pub fn key(&self, job: &str) -> String {
+            format!("{}-{job}", self.namespace)
+        }
+
+        async fn post(&self, path: &str, body: Value) -> Result<Value, StoreError> {
+            let body = body.to_string();
+            let headers: [(&str, &[u8]); 1] = [("content-type", b"application/json")];
+            let asked = kit::http::request(self.address, "POST", path, &headers, body.as_bytes());
+            let response = tokio::time::timeout(Duration::from_secs(4), asked).await;
+            let Ok(Ok(response)) = response else {
+                return Err(StoreError::Unavailable);
+            };
+            let text = response.text();
+            if response.status != 200 {
+                let gone = text.contains("lease not found");
+                return Err(if gone {
+                    StoreError::LeaseGone
+                } else {
+                    StoreError::Unavailable
+                });
+            }
+            serde_json::from_str(&text).map_err(|_| StoreError::Unavailable)
+        }
+    }
+
+    fn encoded(text: &str) -> String {
+        BASE64_STANDARD.encode(text)
+    }
+
+    fn decoded(value: &Value) -> String {
+        let bytes = BASE64_STANDARD.decode(value.as_str().unwrap_or_default());
+        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+    }
+
+    /// The gateway writes 64-bit numbers as text.
+    fn number(value: &Value) -> i64 {
+        value
+            .as_str()
+            .and_then(|text| text.parse().ok())
+            .or(value.as_i64())
+            .unwrap_or(0)
+    }
+
+    fn revision(value: &Value) -> Revision {
+        Revision(u64::try_from(number(value)).unwrap_or(0))
+    }
+
+    impl Store for Client {
+        async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
+            let answer = self
+                .post("/v3/lease/grant", json!({"TTL": ttl.as_secs()}))
+                .await?;
+            Ok(LeaseId(number(&answer["ID"])))
+        }
+
+        async fn keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
+            let answer = self
+                .post("/v3/lease/keepalive", json!({"ID": lease.0.to_string()}))
+                .await?;
+            // A lease that is gone is answered with a time to live of zero, which is left out.
+            match number(&answer["result"]["TTL"]) {
+                0 => Err(StoreError::LeaseGone),
+                _ => Ok(()),
+            }
+        }
+
+        async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+            match self
+                .post("/v3/lease/revoke", json!({"ID": lease.0.to_string()}))
+                .await
+            {
+                Ok(_) | Err(StoreError::LeaseGone) => Ok(()),
+                Err(error) => Err(error),
+            }
+        }
+
+        async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+            let answer = self
+                .post("/v3/kv/range", json!({"key": encoded(key)}))
+                .await?;
+            let Some(found) = answer["kvs"].get(0) else {
+                return Ok(None);
+            };
+            let lease = number(&found["lease"]);
+            Ok(Some(Entry {
+                value: decoded(&found["value"]),
+                created: revision(&found["create_revision"]),
+                lease: (lease != 0).then_some(LeaseId(lease)),
+            }))
+        }
+
+        async fn transact(
+            &self,
+            guards: Vec<Guard>,
+            changes: Vec<Change>,
+        ) -> Result<Answer, StoreError> {
+            let compare: Vec<Value> = guards
+                .iter()
+                .map(|guard| {
+                    let (key, created) = match guard {
+                        Guard::Absent(key) => (key, 0),
+                        Guard::CreatedAt(key, at) => (key, at.0),
+                    };
+                    json!({
+                        "key": encoded(key),
+                        "target": "CREATE",
+                        "result": "EQUAL",
+                        "create_revision": created.to_string(),
+                    })
+                })
+                .collect();
+            let success: Vec<Value> = changes
+                .iter()
+                .map(|change| match change {
+                    Change::Delete(key) => json!({"request_delete_range": {"key": encoded(key)}}),
+                    Change::Put { key, value, lease } => json!({"request_put": {
+                        "key": encoded(key),
+                        "value": encoded(value),
+                        "lease": lease.map_or(0, |lease| lease.0).to_string(),
+                    }}),
+                })
+                .collect();
+            let body = json!({"compare": compare, "success": success});
+            let answer = self.post("/v3/kv/txn", body).await?;
+            Ok(Answer {
+                succeeded: answer["succeeded"].as_bool().unwrap_or(false),
+                revision: revision(&answer["header"]["revision"]),
+            })
+        }
+    }
 }
