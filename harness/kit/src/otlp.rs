@@ -4,8 +4,8 @@
 //! under test is doing. Traces are taken at `/v1/traces`, as Protocol Buffers without compression;
 //! everything else is refused as a real collector would, and kept as evidence.
 //!
-//! Not a store: nothing is queried here. Not for a paused clock alone: exporters use real sockets,
-//! so wait for what arrives with [`Collector::spans_within`], or after the exporter's shutdown.
+//! Not a store: nothing is queried here. Not for a paused clock: exporters use real sockets, so
+//! wait for what arrives with [`Collector::spans_within`], or look after the exporter's shutdown.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -343,5 +343,96 @@ fn text<'a>(attributes: &'a [KeyValue], name: &str) -> Option<&'a str> {
     match value(attributes, name)? {
         any_value::Value::StringValue(text) => Some(text),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+    use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
+
+    /// The status line of the answer.
+    fn post(collector: &Collector, path: &str, body: &[u8]) -> String {
+        let mut stream = TcpStream::connect(collector.address).expect("it listens");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nContent-Type: application/x-protobuf\r\n\
+             Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).expect("it reads");
+        stream.write_all(body).expect("it reads");
+        let mut line = String::new();
+        BufReader::new(stream)
+            .read_line(&mut line)
+            .expect("it answers");
+        line.trim().to_owned()
+    }
+
+    fn export(spans: usize) -> Vec<u8> {
+        let name = AnyValue {
+            value: Some(any_value::Value::StringValue("photos".into())),
+        };
+        let process = ResourceSpans {
+            resource: Some(Resource {
+                attributes: vec![KeyValue {
+                    key: "service.name".into(),
+                    value: Some(name),
+                    ..KeyValue::default()
+                }],
+                ..Resource::default()
+            }),
+            scope_spans: vec![ScopeSpans {
+                spans: vec![Span::default(); spans],
+                ..ScopeSpans::default()
+            }],
+            ..ResourceSpans::default()
+        };
+        ExportTraceServiceRequest {
+            resource_spans: vec![process],
+        }
+        .encode_to_vec()
+    }
+
+    #[test]
+    fn spans_are_kept_with_the_process_that_they_come_from() {
+        let collector = Collector::start();
+        assert_eq!(post(&collector, TRACES, &export(3)), "HTTP/1.1 200 OK");
+        let spans = collector.spans_within(3, Duration::from_secs(5));
+        let services: Vec<_> = spans.iter().map(Received::service).collect();
+        assert_eq!(services, [Some("photos"); 3]);
+    }
+
+    #[test]
+    fn what_is_no_export_is_refused_and_kept_as_evidence() {
+        let collector = Collector::start();
+        assert_eq!(post(&collector, "/", &export(1)), "HTTP/1.1 404 Refused");
+        assert_eq!(post(&collector, TRACES, b"{}"), "HTTP/1.1 400 Refused");
+        let answered = collector.answered();
+        let statuses: Vec<_> = answered.iter().map(|a| (&*a.request, a.status)).collect();
+        assert_eq!(statuses, [("POST /", 404), ("POST /v1/traces", 400)]);
+        assert!(collector.spans().is_empty());
+    }
+
+    #[test]
+    fn an_answer_that_is_held_comes_when_it_is_let_go() {
+        let collector = Arc::new(Collector::start());
+        collector.hold(Duration::from_secs(30));
+        let sender = Arc::clone(&collector);
+        let answer = thread::spawn(move || post(&sender, TRACES, &export(1)));
+        assert!(collector.arrival_within(Duration::from_secs(5)));
+        assert!(collector.spans().is_empty());
+        collector.let_go();
+        assert_eq!(answer.join().expect("it answers"), "HTTP/1.1 200 OK");
+        assert!(!collector.was_stuck());
+    }
+
+    #[test]
+    fn whoever_never_lets_go_is_told_of() {
+        let collector = Collector::start();
+        collector.hold(Duration::from_millis(1));
+        assert_eq!(post(&collector, TRACES, &export(1)), "HTTP/1.1 200 OK");
+        assert!(collector.was_stuck());
     }
 }
