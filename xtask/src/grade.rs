@@ -531,3 +531,79 @@ fn junit(grades: &Grades) -> Result<String> {
         .to_string()
         .map_err(|error| anyhow!("could not write the JUnit report: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grades() -> Grades {
+        let check = |name: &str, verdict: &'static str, message: &str| CheckGrade {
+            name: name.into(),
+            title: format!("the {name}"),
+            verdict,
+            message: message.into(),
+            points: if verdict == "passed" { 10 } else { 0 },
+            possible: 10,
+            seed: (verdict == "failed").then_some(7),
+            seconds: 0.25,
+        };
+        let lab = |id: &str, status, message: Option<&str>, checks: Vec<CheckGrade>| LabGrade {
+            id: LabId::parse(id).expect("an id"),
+            slug: format!("{}-x", id.replace('.', "-")),
+            title: "A <lab> & more".into(),
+            kind: vec![Kind::Read, Kind::Fix],
+            status,
+            message: message.map(str::to_owned),
+            points: checks.iter().map(|check| check.points).sum(),
+            possible: 40,
+            checks,
+        };
+        Grades {
+            schema: SCHEMA,
+            seed: Some(4711),
+            points: 10,
+            possible: 120,
+            labs: vec![
+                lab(
+                    "18.1.1",
+                    Status::Failed,
+                    None,
+                    vec![
+                        check("mean", "passed", ""),
+                        check("median", "failed", "the report says \"0.25\" <s>"),
+                        check("cause", "unanswered", "`cause` is not answered yet"),
+                        check("server", "not_run", "not run: no etcd"),
+                    ],
+                ),
+                lab(
+                    "18.1.2",
+                    Status::NotCompiled,
+                    Some("error[E0308]: mismatched types"),
+                    vec![],
+                ),
+                lab(
+                    "m-1",
+                    Status::NotSubmitted,
+                    Some("nothing was submitted for this lab"),
+                    vec![],
+                ),
+            ],
+        }
+    }
+
+    #[test]
+    fn junit_tells_failures_errors_and_skips_apart() {
+        insta::assert_snapshot!(junit(&grades()).expect("printed"));
+    }
+
+    #[test]
+    fn the_json_schema_is_the_documented_one() {
+        insta::assert_snapshot!(serde_json::to_string_pretty(&grades()).expect("printed"));
+    }
+
+    #[test]
+    fn the_table_says_what_each_lab_came_to() {
+        console::set_colors_enabled(false);
+        insta::assert_snapshot!(table(&grades()));
+    }
+}

@@ -186,6 +186,34 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_never_sees_half_a_file() {
+        let root = tempfile::tempdir().expect("a folder");
+        let mut progress = Progress::load(root.path()).expect("none yet");
+        progress.record(&id(), names(&["a"]), names(&[]));
+        progress.save().expect("saved");
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for n in 0..200 {
+                    let mut progress = Progress::load(root.path()).expect("whole");
+                    let many: Vec<String> = (0..n).map(|m| format!("check_{m}")).collect();
+                    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+                    progress.record(&id(), names(&many), names(&["z"]));
+                    progress.save().expect("saved");
+                }
+            });
+            while !writer.is_finished() {
+                let text = std::fs::read_to_string(root.path().join(FOLDER).join(FILE));
+                let text = text.expect("there is always one");
+                serde_json::from_str::<Progress>(&text).expect("and it is whole");
+            }
+        });
+        let kept = std::fs::read_dir(root.path().join(FOLDER))
+            .expect("listed")
+            .count();
+        assert_eq!(kept, 1, "no temporary file is left");
+    }
+
+    #[test]
     fn a_file_that_cannot_be_read_is_set_aside_and_kept() {
         let root = tempfile::tempdir().expect("a folder");
         for (index, text) in ["", "{", "[]", "{\"version\":99,\"labs\":{}}", "\u{0}"]

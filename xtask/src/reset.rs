@@ -193,3 +193,73 @@ fn link(target: &Path, at: &Path) -> std::io::Result<()> {
 fn link(target: &Path, at: &Path) -> std::io::Result<()> {
     fs::copy(target, at).map(|_| ())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A workspace with one lab, whose start is kept.
+    fn workspace() -> (tempfile::TempDir, Catalog) {
+        let root = tempfile::tempdir().expect("a folder");
+        let lab = root.path().join("labs/18-x/18-9-9-y");
+        for (file, text) in [
+            ("src/lib.rs", "start\n"),
+            ("src/deep/part.rs", "part\n"),
+            ("answers.toml", "a = \"?\"\n"),
+            (
+                "lab.toml",
+                "id = \"18.9.9\"\ntitle = \"t\"\nkind = [\"fix\"]\nminutes = 1\ntags = []\n\
+                 learner = [\"src\", \"answers.toml\"]\n[[check]]\nname = \"c\"\ntitle = \"c\"\n\
+                 points = 1\nstart = { fails = \"x\" }\nhints = []\n",
+            ),
+        ] {
+            write(&lab.join(file), text).expect("written");
+        }
+        let catalog = Catalog::at(root.path().to_owned()).expect("one lab");
+        starts::keep(&catalog.labs[0]).expect("kept");
+        (root, catalog)
+    }
+
+    #[test]
+    fn the_start_comes_back_and_nothing_is_lost() {
+        let (root, catalog) = workspace();
+        let lab = &catalog.labs[0];
+        fs::write(lab.dir().join("src/lib.rs"), [0xFF, 0xFE, 0x00]).expect("written");
+        fs::write(lab.dir().join("src/mine.rs"), "mine").expect("written");
+        fs::remove_file(lab.dir().join("src/deep/part.rs")).expect("removed");
+        let start = starts::kept(lab).expect("kept");
+        let changed = changes(lab, &start).expect("listed");
+        assert_eq!(
+            changed,
+            ["src/lib.rs", "src/mine.rs (new)", "src/deep/part.rs (gone)"]
+        );
+        let copy = put_back(root.path(), lab, &start).expect("put back");
+        assert_eq!(starts::current(lab).expect("read"), start);
+        assert_eq!(
+            fs::read(copy.join("src/lib.rs")).expect("kept"),
+            [0xFF, 0xFE, 0x00]
+        );
+        assert_eq!(
+            fs::read_to_string(copy.join("src/mine.rs")).expect("kept"),
+            "mine"
+        );
+        let again = put_back(root.path(), lab, &start).expect("put back");
+        assert_ne!(copy, again, "a second reset keeps a second copy");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_kept_as_a_link_and_what_it_leads_to_is_untouched() {
+        let (root, catalog) = workspace();
+        let lab = &catalog.labs[0];
+        let elsewhere = root.path().join("elsewhere");
+        fs::create_dir(&elsewhere).expect("a folder");
+        fs::write(elsewhere.join("precious"), "p").expect("written");
+        fs::remove_dir_all(lab.dir().join("src")).expect("removed");
+        std::os::unix::fs::symlink(&elsewhere, lab.dir().join("src")).expect("linked");
+        let start = starts::kept(lab).expect("kept");
+        put_back(root.path(), lab, &start).expect("put back");
+        assert_eq!(starts::current(lab).expect("read"), start);
+        assert!(elsewhere.join("precious").exists());
+    }
+}
