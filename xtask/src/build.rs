@@ -177,14 +177,16 @@ pub fn build(plan: &Plan) -> Result<Built> {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "reason", rename_all = "kebab-case")]
+#[serde(tag = "reason")]
 enum Message {
-    CompilerArtifact {
+    #[serde(rename = "compiler-artifact")]
+    Artifact {
         package_id: String,
         target: Target,
         executable: Option<PathBuf>,
     },
-    CompilerMessage {
+    #[serde(rename = "compiler-message")]
+    Words {
         package_id: String,
         message: Diagnostic,
     },
@@ -209,14 +211,14 @@ fn read_messages(messages: impl Read) -> Built {
     let mut built = Built::default();
     for line in BufReader::new(messages).lines().map_while(Result::ok) {
         match serde_json::from_str(&line) {
-            Ok(Message::CompilerArtifact {
+            Ok(Message::Artifact {
                 package_id,
                 target,
                 executable: Some(executable),
             }) if target.kind.iter().any(|kind| kind == "test") => {
                 built.binaries.insert(package_name(&package_id), executable);
             }
-            Ok(Message::CompilerMessage {
+            Ok(Message::Words {
                 package_id,
                 message,
             }) => {

@@ -73,12 +73,11 @@ fn a_done_job_is_not_begun_again() {
                 night.timeline()
             );
             kit::step("asking four other schedulers for a job that is done");
-            for who in 1..5 {
+            for (who, name) in NAMES.iter().enumerate().skip(1) {
                 let again = night.start(who, JOB, steps(3)).ended().await.0;
                 assert!(
                     again == Outcome::AlreadyDone && night.ledger.begun(JOB) == 1,
-                    "{JOB} was done, and {} says {again:?} after {} runs:\n{}",
-                    NAMES[who],
+                    "{JOB} was done, and {name} says {again:?} after {} runs:\n{}",
                     night.ledger.begun(JOB),
                     night.timeline()
                 );

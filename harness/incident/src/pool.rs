@@ -166,7 +166,7 @@ pub fn simulate(fault: Fault, seed: u64) -> Run {
 
 /// Simulates the pool of `setup`; `seed` shapes the arrivals and the run times.
 pub fn run(setup: &Setup, seed: u64) -> Run {
-    let mut chance = Chance::of(seed ^ 0x5EED_0F_A11);
+    let mut chance = Chance::of(seed ^ 0x0005_EED0_FA11);
     let mut now = 0_u64;
     let end = micros(setup.duration);
     let mut next_arrival = micros(chance.exponential(1.0 / setup.arrivals));

@@ -104,7 +104,7 @@ fn quantile(durations: &Histogram, q: f64) -> Quantile {
             return Quantile::Seconds(bucket.le);
         }
     }
-    Quantile::Above(buckets().last().map_or(0.0, |bucket| bucket.le))
+    Quantile::Above(buckets().next_back().map_or(0.0, |bucket| bucket.le))
 }
 
 fn slowest(durations: &Histogram) -> Slowest {
