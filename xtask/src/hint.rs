@@ -81,7 +81,10 @@ pub fn hint(options: &Options) -> Result<ExitCode> {
             progress.hinted(lab.id(), &check.name);
         }
         if until < check.hints.len() {
-            let more = format!("cargo xtask hint {}", lab.id());
+            let more = match &options.check {
+                Some(part) => format!("cargo xtask hint {} --check {part}", lab.id()),
+                None => format!("cargo xtask hint {}", lab.id()),
+            };
             println!(
                 "       {} more: {}",
                 check.hints.len() - until,

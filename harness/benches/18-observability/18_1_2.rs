@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::subject::pool::Pool;
 
 /// Tasks in one call: enough that the call's own cost does not count.
-const TASKS: u32 = 64;
+const TASKS: u32 = 32;
 const WORKERS: usize = 4;
 
 pub fn main() {
@@ -53,14 +53,14 @@ pub fn main() {
     };
 
     let mut criterion = Criterion::default().configure_from_args();
-    let mut group = criterion.benchmark_group("64 tasks");
+    let mut group = criterion.benchmark_group("32 tasks");
     group.sample_size(20);
     group.bench_function("bare", |bencher| bencher.iter(run_bare));
     group.bench_function("instrumented", |bencher| bencher.iter(run_instrumented));
     group.finish();
     criterion.final_summary();
 
-    let comparison = Plan::default().pairs(150).run(run_bare, run_instrumented);
+    let comparison = Plan::default().pairs(600).run(run_bare, run_instrumented);
     paired::report("overhead", comparison);
 }
 
