@@ -331,6 +331,18 @@ fn unreadable_scrapes_are_errors() {
                  worker_pool_task_duration_seconds_count 0\n"
                     .to_owned(),
             ),
+            (
+                "a pool whose histogram has seen nothing",
+                canonical
+                    .lines()
+                    .map(|line| match line.split_once(' ') {
+                        Some((series, _)) if series.starts_with(DURATION) => {
+                            format!("{series} 0\n")
+                        }
+                        _ => format!("{line}\n"),
+                    })
+                    .collect(),
+            ),
         ] {
             kit::step(format!("analyzing {what}"));
             if let Ok(report) = analyze(&text) {
