@@ -408,7 +408,28 @@ impl Report {
             told(&self.breaches)
         );
         for (slug, spent) in spent {
-            let mean = spent / times.get(slug).copied().unwrap_or(1).max(1);
+            let mut mean = spent / times.get(slug).copied().unwrap_or(1).max(1);
+            if mean > BUDGET {
+                // A busy machine is no fault of the lab: once more, one check at a time.
+                let of_lab = |trial: &Trial<'_>| {
+                    trial.lab.slug == slug && matches!(trial.expected, Expected::Solution)
+                };
+                let alone: Vec<CheckProcess<'_>> = trials
+                    .iter()
+                    .zip(&processes)
+                    .filter(|(trial, _)| of_lab(trial))
+                    .map(|(_, process)| process.clone())
+                    .take(
+                        trials
+                            .iter()
+                            .find(|t| of_lab(t))
+                            .map_or(0, |t| t.lab.manifest.checks.len()),
+                    )
+                    .collect();
+                let again =
+                    judge::judge_all(&alone, 1, |_, _| {}).context("could not run the checks")?;
+                mean = mean.min(again.iter().map(|judged| judged.took).sum());
+            }
             if mean > BUDGET {
                 self.breach(
                     slug,
