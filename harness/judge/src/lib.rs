@@ -21,7 +21,7 @@ mod processes;
 mod supervisor;
 mod verdict;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -32,7 +32,8 @@ use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kit::protocol::{Nonce, Record, SEED, VERDICT_FILE};
+use kit::environment::{FIXED, is_kept};
+use kit::protocol::{FIGURES_FILE, FIXTURE_DIR, LAB_DIR, Nonce, Record, SEED, VERDICT_FILE};
 use kit::seed::Seed;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
@@ -59,7 +60,8 @@ pub struct CheckProcess<'a> {
     pub test: &'a str,
     /// The folder in which it runs: the package's, as under `cargo test`.
     pub cwd: &'a Path,
-    /// Variables that are set in addition to the runner's own.
+    /// Variables that are set in addition to what is kept of the runner's own, see
+    /// [`kit::environment`].
     pub environment: Vec<(OsString, OsString)>,
     pub limits: Limits,
     /// Replaces the seeds that the checker names itself.
@@ -340,7 +342,9 @@ fn start_supervisor(
         .current_dir(check.cwd)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .env("NO_COLOR", "1");
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| is_handed_down(name)))
+        .envs(FIXED);
     if std::env::var_os("RUST_BACKTRACE").is_none() {
         command.env("RUST_BACKTRACE", "0");
     }
@@ -351,6 +355,13 @@ fn start_supervisor(
         .envs(check.environment.iter().map(|(name, value)| (name, value)))
         .env(VERDICT_FILE, records);
     command.spawn()
+}
+
+/// Whether a check sees a variable of the runner's own: what it needs of the machine, and nothing
+/// that only a runner sets.
+fn is_handed_down(name: &OsStr) -> bool {
+    let set_by_runners = [VERDICT_FILE, SEED, LAB_DIR, FIXTURE_DIR, FIGURES_FILE];
+    is_kept(name) && set_by_runners.iter().all(|other| name != *other)
 }
 
 /// The supervisor's report; `None` when it ends without one or does not end in time.

@@ -636,6 +636,19 @@ mod check {
 
     #[test]
     #[ignore = "for the judge to run"]
+    fn looks_around() {
+        hostile(|| {
+            for (name, _) in super::STEERING {
+                assert_eq!(std::env::var_os(name), None, "{name} is there");
+            }
+            for name in ["PATH", "NIGHTSHIFT_ETCD_URL"] {
+                assert!(std::env::var_os(name).is_some(), "{name} is not there");
+            }
+        });
+    }
+
+    #[test]
+    #[ignore = "for the judge to run"]
     fn passes_only_with_what_it_was_given() {
         hostile(|| {
             kit::seed::each(&[1, 2], |seed| assert_eq!(seed, kit::seed::Seed(77)));
@@ -657,8 +670,30 @@ mod check {
     }
 }
 
-/// A runner for [`nothing_is_left_when_the_runner_is_killed_or_interrupted`].
+/// Variables of a machine that steer libraries or the kit, none of which a check may see.
+const STEERING: [(&str, &str); 10] = [
+    ("OTEL_TRACES_SAMPLER", "always_off"),
+    ("RUST_LOG", "off"),
+    ("LOOM_MAX_PREEMPTIONS", "0"),
+    ("PROPTEST_CASES", "1"),
+    ("TOKIO_WORKER_THREADS", "1"),
+    ("RUST_MIN_STACK", "67108864"),
+    ("http_proxy", "http://127.0.0.1:9"),
+    ("LD_PRELOAD", ""),
+    ("NIGHTSHIFT_SEED", "4711"),
+    ("NIGHTSHIFT_LAB_DIR", "/no/such/folder"),
+];
+
+/// Runners that tests start, to do to them what cannot be done to a test.
 mod runner {
+    #[test]
+    #[ignore = "started by a test, with variables that must not reach the check"]
+    fn runs_a_check_that_looks_around() {
+        let mark = std::env::var(super::MARK).unwrap();
+        let judged = super::judge_marked(&super::Case::of("looks_around"), mark).unwrap();
+        assert_eq!(judged.verdict, super::Verdict::Passed);
+    }
+
     #[test]
     #[ignore = "started by a test, which kills it"]
     fn runs_a_check_that_leaves_a_daemon_and_hangs() {
@@ -1281,6 +1316,25 @@ fn nothing_is_left_when_the_runner_is_killed_or_interrupted() {
         wait_until("no process is left", || bearers(&mark).is_empty());
         assert_eq!(files(), 0, "left in the folder for temporary files");
     }
+}
+
+#[test]
+fn a_machine_cannot_steer_a_check_by_its_environment() {
+    let mark = new_mark();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--ignored", "--nocapture"])
+        .arg("runner::runs_a_check_that_looks_around")
+        .envs(STEERING)
+        .env("NIGHTSHIFT_ETCD_URL", "http://127.0.0.1:2379")
+        .env(MARK, &mark)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Looks every few milliseconds, for ten seconds at most.

@@ -8,12 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::environment;
 use crate::protocol::{Nonce, REQUIRE_BACKENDS, Record, VERDICT_FILE};
 
 /// How long a check may take when it does not say: long enough for a loaded laptop, short enough
 /// that a deadlock is told apart from slow work. Checks that take this long are broken; a lab's
 /// checks together stay under five seconds.
 pub const DEADLINE: Duration = Duration::from_secs(10);
+/// The stack of a check's body, in bytes: what a thread has by default, on every machine.
+const STACK: usize = 2 << 20;
 
 /// Runs the body of a check under [`DEADLINE`].
 ///
@@ -35,6 +38,9 @@ pub fn check(body: impl FnOnce() + Send + 'static) {
 /// As [`check`] does.
 #[track_caller]
 pub fn check_within(deadline: Duration, body: impl FnOnce() + Send + 'static) {
+    if verdict_file().is_none() {
+        environment::settle();
+    }
     let channel = Channel::take();
     install_hook();
     let (done, ended) = mpsc::channel();
@@ -46,6 +52,8 @@ pub fn check_within(deadline: Duration, body: impl FnOnce() + Send + 'static) {
     let began = Instant::now();
     let body_thread = thread::Builder::new()
         .name(name)
+        // What `RUST_MIN_STACK` says was read before it could be taken away.
+        .stack_size(STACK)
         .spawn(move || {
             CURRENT_STEP.with(|current| *current.borrow_mut() = Some(body_step));
             let result = panic::catch_unwind(AssertUnwindSafe(body));

@@ -87,18 +87,11 @@ struct Kept {
 }
 
 impl Collector {
-    /// Starts to listen on a free port of the loopback device. Where a proxy is set that would be
-    /// used for loopback too, the check ends as not run.
+    /// Starts to listen on a free port of the loopback device.
     ///
     /// # Panics
     /// When the system gives no port or no thread.
     pub fn start() -> Self {
-        if let Some(name) = proxy_for_loopback() {
-            crate::not_run(
-                format!("{name} is set, and exporters send to it what is meant for loopback"),
-                "set NO_PROXY=127.0.0.1",
-            );
-        }
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system refuses a port");
         let address = listener.local_addr().expect("it is bound");
@@ -179,18 +172,6 @@ impl State {
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn proxy_for_loopback() -> Option<&'static str> {
-    let set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let spared = ["NO_PROXY", "no_proxy"].iter().any(|name| {
-        std::env::var(name).is_ok_and(|hosts| {
-            let mut hosts = hosts.split(',').map(str::trim);
-            hosts.any(|host| ["*", "127.0.0.1", "127.0.0.0/8"].contains(&host))
-        })
-    });
-    let mut proxies = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].into_iter();
-    proxies.find(set).filter(|_| !spared)
 }
 
 fn listen(listener: &TcpListener, state: &Arc<State>) {
