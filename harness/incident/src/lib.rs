@@ -10,6 +10,7 @@
 
 pub mod black_friday;
 pub mod chance;
+pub mod heap_week;
 pub mod pool;
 pub mod stampede;
 pub mod variants;

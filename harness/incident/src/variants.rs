@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::black_friday::{Detector, Night, Run, Setup};
 use crate::chance::Chance;
+use crate::heap_week::{self, Course};
 use crate::pool::{self, Fault};
 use crate::stampede::{self, Cache};
 
@@ -27,6 +28,7 @@ pub const LABS: &[(&str, Maker)] = &[
     ("17.6.2", postmortem),
     ("18.1.1", read_pool_metrics),
     ("18.2.5", cache_stampede),
+    ("18.5.5", leak_forecast),
 ];
 
 /// The variant of a lab, or `None` for a lab without variants.
@@ -80,6 +82,36 @@ fn cache_stampede(seed: u64) -> Variant {
     );
     Variant {
         files: vec![("cache.jsonl".into(), run.log)],
+        truth,
+    }
+}
+
+fn leak_forecast(seed: u64) -> Variant {
+    let mut chance = Chance::of(seed);
+    let courses = [*chance.pick(&Course::ALL), *chance.pick(&Course::ALL)];
+    let run = heap_week::simulate(&courses, seed);
+    let mut truth = format!("The limit is {:.2} GB.", run.limit / 1e9);
+    for life in &run.lives {
+        let what = match life.course {
+            Course::Level => "is level",
+            Course::WarmUp => "fills a cache and is level from then on",
+            Course::Launch => "grows with its traffic",
+            Course::Linear => "leaks the same amount every day",
+            Course::Accelerating => "leaks more every day",
+        };
+        truth.push_str(&format!(
+            "\nThe process of {} {what}: {:+.3} GB a day.",
+            life.started,
+            life.bytes_per_day / 1e9
+        ));
+        if let (Some(linear), Some(accelerating)) = (life.full_linear, life.full_accelerating) {
+            truth.push_str(&format!(
+                " Full at {linear:.0} at its mean rate, at {accelerating:.0} as it has grown."
+            ));
+        }
+    }
+    Variant {
+        files: vec![("week.om".into(), run.metrics)],
         truth,
     }
 }

@@ -1,0 +1,3 @@
+use leak_forecast_solution as subject;
+#[path = "../../../../harness/checks/18-observability/18_5_5.rs"]
+mod check;
