@@ -76,7 +76,7 @@ impl Evaluator<'_> {
                         );
                     }
                 }
-                Ok(self.sample(&parameter, tracks, grid))
+                Ok(self.sample(&parameter, tracks))
             }
             (Aggregator::Quantile, Some((parameter, span))) => {
                 for &q in &parameter {
@@ -319,17 +319,17 @@ impl Evaluator<'_> {
     /// `limit_ratio`: the series whose hash is within the ratio; a negative ratio takes the others.
     ///
     /// Which series these are differs from Prometheus, whose hash depends on how it was built.
-    fn sample(&self, ratios: &[f64], tracks: Vec<Track>, grid: Grid) -> Vec<Track> {
+    fn sample(&self, ratios: &[f64], tracks: Vec<Track>) -> Vec<Track> {
         tracks
             .into_iter()
             .map(|mut track| {
                 let place = hash(&track.labels) as f64 / u64::MAX as f64;
-                for step in 0..grid.steps {
-                    let ratio = ratios[step].clamp(-1.0, 1.0);
+                for (held, ratio) in track.values.iter_mut().zip(ratios) {
+                    let ratio = ratio.clamp(-1.0, 1.0);
                     let keep =
                         (ratio >= 0.0 && place < ratio) || (ratio < 0.0 && place >= 1.0 + ratio);
                     if !keep {
-                        track.values[step] = ABSENT;
+                        *held = ABSENT;
                     }
                 }
                 track

@@ -14,6 +14,13 @@ use crate::labels::{BUCKET_BOUND, Labels, METRIC_NAME, Quoted, is_label_name};
 use crate::tree::{self, Call, Kind, Node, Selector, Test};
 use crate::value::{Short, ValueType};
 
+/// A classic histogram: the bound of each bucket and the place of its track, sorted by bound.
+struct Classic {
+    labels: Labels,
+    drop_name: bool,
+    buckets: Vec<(f64, usize)>,
+}
+
 impl Evaluator<'_> {
     pub(super) fn call(&self, call: &Call, node: &Node, grid: Grid) -> Result<Out> {
         let arguments = &call.arguments;
@@ -285,11 +292,10 @@ impl Evaluator<'_> {
         }
     }
 
-    /// The classic histograms of a vector: their labels, and the place and bound of each bucket,
-    /// sorted by bound.
-    fn histograms(&self, tracks: &[Track], span: Span) -> Vec<(Labels, bool, Vec<(f64, usize)>)> {
+    /// The classic histograms of a vector.
+    fn histograms(&self, tracks: &[Track], span: Span) -> Vec<Classic> {
         let mut places: HashMap<Labels, usize> = HashMap::new();
-        let mut found: Vec<(Labels, bool, Vec<(f64, usize)>)> = Vec::new();
+        let mut found: Vec<Classic> = Vec::new();
         for (at, track) in tracks.iter().enumerate() {
             let label = track.labels.value(BUCKET_BOUND);
             let Some(bound) = histogram::bound(label) else {
@@ -312,13 +318,17 @@ impl Evaluator<'_> {
                 Dialect::V3 => track.labels.without(&[BUCKET_BOUND]),
             };
             let place = *places.entry(key).or_insert_with_key(|key| {
-                found.push((key.clone(), track.drop_name, Vec::new()));
+                found.push(Classic {
+                    labels: key.clone(),
+                    drop_name: track.drop_name,
+                    buckets: Vec::new(),
+                });
                 found.len() - 1
             });
-            found[place].2.push((bound, at));
+            found[place].buckets.push((bound, at));
         }
-        for (_, _, buckets) in &mut found {
-            buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for histogram in &mut found {
+            histogram.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
         }
         found
     }
@@ -333,7 +343,12 @@ impl Evaluator<'_> {
         self.spend(tracks.len() * grid.steps)?;
         let mut out = Vec::new();
         let mut scratch: Vec<Bucket> = Vec::new();
-        for (labels, drop_name, buckets) in self.histograms(&tracks, argument.span) {
+        for Classic {
+            labels,
+            drop_name,
+            buckets,
+        } in self.histograms(&tracks, argument.span)
+        {
             let mut values = absent_values(grid);
             for (step, held) in values.iter_mut().enumerate() {
                 scratch.clear();
