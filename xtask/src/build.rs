@@ -6,10 +6,10 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 
@@ -18,8 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A build that takes longer than this has a macro without an end.
 pub const LIMIT: Duration = Duration::from_secs(15 * 60);
-/// A compiler that maps more than this, in KiB, reads a file without an end.
-const MEMORY_KIB: u64 = 12 << 20;
+/// A compiler that maps more than this, in bytes, reads a file without an end.
+const MEMORY: u64 = 12 << 30;
 
 /// What to build.
 #[derive(Clone, Debug)]
@@ -58,9 +58,31 @@ pub struct Built {
     pub warnings: HashMap<String, String>,
     /// Cargo's own words, when it failed for another reason than a compile error.
     pub trouble: Option<String>,
+    _epilogue: Epilogue,
+}
+
+/// Cargo after its last binary: it still puts its books in order, which no check has to wait for.
+/// Waited for on drop, since it holds the lock of the target folder until it ends.
+#[derive(Debug, Default)]
+struct Epilogue(Option<JoinHandle<()>>);
+
+impl Drop for Epilogue {
+    fn drop(&mut self) {
+        if let Some(rest) = self.0.take() {
+            let _ = rest.join();
+        }
+    }
 }
 
 impl Built {
+    /// Whether every one of `packages` has its checker. Cargo names a binary only once it is up to
+    /// date, and after all that the compiler says about it.
+    fn has_all(&self, packages: &[String]) -> bool {
+        packages
+            .iter()
+            .all(|package| self.binaries.contains_key(package))
+    }
+
     /// The compiler's words about a package that has no binary: its own errors, or, where it has
     /// none, those of what it depends on.
     pub fn words_about(&self, package: &str) -> String {
@@ -100,36 +122,28 @@ pub fn cargo() -> Command {
     cargo
 }
 
-/// The same command within a limit of memory: what a learner includes at compile time may have no
-/// end, and must not take the machine down.
-#[cfg(unix)]
-fn bounded(command: Command) -> Command {
-    let mut shell = Command::new("/bin/sh");
-    shell
-        .args(["-c", "ulimit -v \"$0\" 2>/dev/null; exec \"$@\""])
-        .arg(MEMORY_KIB.to_string())
-        .arg(command.get_program())
-        .args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
-    shell
+/// Holds cargo, and with it every compiler that it starts from now on, within a limit of memory: what
+/// a learner includes at compile time may have no end, and must not take the machine down.
+#[cfg(target_os = "linux")]
+fn bound(cargo: &Child) {
+    use rustix::process::{Pid, Resource, Rlimit};
+    let limit = Rlimit {
+        current: Some(MEMORY),
+        maximum: Some(MEMORY),
+    };
+    // Where a stricter limit holds already, this one cannot be set and need not be.
+    let _ = rustix::process::prlimit(Some(Pid::from_child(cargo)), Resource::As, limit);
 }
 
-#[cfg(not(unix))]
-fn bounded(command: Command) -> Command {
-    command
-}
+#[cfg(not(target_os = "linux"))]
+fn bound(_cargo: &Child) {}
 
 /// Builds the checkers of `plan`, showing that something happens while it does.
 ///
 /// # Errors
 /// When cargo cannot be started. A package that does not compile is no error of this function.
 pub fn build(plan: &Plan) -> Result<Built> {
-    let mut command = bounded(cargo());
+    let mut command = cargo();
     command
         .current_dir(&plan.root)
         .args(["test", "--no-run", "--test"])
@@ -155,15 +169,20 @@ pub fn build(plan: &Plan) -> Result<Built> {
     let mut cargo = command
         .spawn()
         .context("could not start cargo, which should be on the PATH")?;
-    let (said, heard) = mpsc::channel();
-    let words = follow(cargo.stderr.take().expect("it is piped"), said);
+    bound(&cargo);
+    let (tell, heard) = mpsc::channel();
+    let words = follow(cargo.stderr.take().expect("it is piped"), tell.clone());
     let messages = cargo.stdout.take().expect("it is piped");
-    let reader = thread::spawn(move || read_messages(messages));
-    let in_time = show_progress(&heard, &mut cargo);
+    let packages = plan.packages.clone();
+    let reader = thread::spawn(move || read_messages(messages, &packages, &tell));
+    let (mut built, in_time) = show_progress(&heard, &mut cargo)?;
+    if in_time && built.has_all(&plan.packages) {
+        built._epilogue = Epilogue(Some(thread::spawn(move || {
+            let _ = (reader.join(), words.join(), cargo.wait());
+        })));
+        return Ok(built);
+    }
     let status = cargo.wait().context("could not wait for cargo")?;
-    let mut built = reader
-        .join()
-        .map_err(|_| anyhow!("cargo's messages could not be read"))?;
     let words = words.join().unwrap_or_default();
     if !in_time {
         built.trouble = Some(format!(
@@ -174,6 +193,14 @@ pub fn build(plan: &Plan) -> Result<Built> {
         built.trouble = Some(words);
     }
     Ok(built)
+}
+
+/// What is heard of cargo while it builds.
+enum Heard {
+    /// A line of its standard error.
+    Line(String),
+    /// Every checker is there, or cargo says no more.
+    Built(Built),
 }
 
 #[derive(Deserialize)]
@@ -207,8 +234,11 @@ struct Diagnostic {
     spans: Vec<serde::de::IgnoredAny>,
 }
 
-fn read_messages(messages: impl Read) -> Built {
+/// Reads cargo's messages to their end, and tells what they come to as soon as no message about
+/// `packages` can follow.
+fn read_messages(messages: impl Read, packages: &[String], tell: &mpsc::Sender<Heard>) {
     let mut built = Built::default();
+    let mut told = false;
     for line in BufReader::new(messages).lines().map_while(Result::ok) {
         match serde_json::from_str(&line) {
             Ok(Message::Artifact {
@@ -217,6 +247,10 @@ fn read_messages(messages: impl Read) -> Built {
                 executable: Some(executable),
             }) if target.kind.iter().any(|kind| kind == "test") => {
                 built.binaries.insert(package_name(&package_id), executable);
+                if !told && built.has_all(packages) {
+                    told = true;
+                    let _ = tell.send(Heard::Built(std::mem::take(&mut built)));
+                }
             }
             Ok(Message::Words {
                 package_id,
@@ -245,7 +279,9 @@ fn read_messages(messages: impl Read) -> Built {
             _ => {}
         }
     }
-    built
+    if !told {
+        let _ = tell.send(Heard::Built(built));
+    }
 }
 
 /// The name in a package id, such as `path+file:///a/labs/x#read-pool-metrics@0.1.0`.
@@ -263,34 +299,32 @@ fn package_name(id: &str) -> String {
     }
 }
 
-fn follow(
-    stderr: impl Read + Send + 'static,
-    said: mpsc::Sender<String>,
-) -> thread::JoinHandle<String> {
+fn follow(stderr: impl Read + Send + 'static, tell: mpsc::Sender<Heard>) -> JoinHandle<String> {
     thread::spawn(move || {
         let mut words = String::new();
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             words.push_str(&line);
             words.push('\n');
-            let _ = said.send(line);
+            let _ = tell.send(Heard::Line(line));
         }
         words
     })
 }
 
-/// Shows what cargo compiles until it has closed its standard error. `false` when the limit
+/// Shows what cargo compiles until it is known what comes of it. The flag is `false` when the limit
 /// passed first, and cargo was killed.
-fn show_progress(heard: &mpsc::Receiver<String>, cargo: &mut Child) -> bool {
+fn show_progress(heard: &mpsc::Receiver<Heard>, cargo: &mut Child) -> Result<(Built, bool)> {
     let started = Instant::now();
     let spinner = ProgressBar::new_spinner()
         .with_style(ProgressStyle::with_template("{spinner} {msg}").expect("a template of ours"));
     let drawn = console::user_attended_stderr();
     let mut told = false;
     let mut compiled = 0;
-    let in_time = loop {
+    let mut in_time = true;
+    let built = loop {
         let wait = Duration::from_millis(100);
         match heard.recv_timeout(wait) {
-            Ok(line) => {
+            Ok(Heard::Line(line)) => {
                 let line = console::strip_ansi_codes(&line).trim().to_owned();
                 if let Some(rest) = line.strip_prefix("Compiling ") {
                     compiled += 1;
@@ -300,8 +334,11 @@ fn show_progress(heard: &mpsc::Receiver<String>, cargo: &mut Child) -> bool {
                     spinner.set_message(line.to_lowercase());
                 }
             }
+            Ok(Heard::Built(built)) => break built,
             Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(mpsc::RecvTimeoutError::Disconnected) => break true,
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                bail!("cargo's messages could not be read");
+            }
         }
         if drawn && started.elapsed() > Duration::from_millis(300) {
             spinner.tick();
@@ -310,13 +347,13 @@ fn show_progress(heard: &mpsc::Receiver<String>, cargo: &mut Child) -> bool {
             eprintln!("building the checker and what it needs; the first time takes longest");
             told = true;
         }
-        if started.elapsed() > LIMIT {
+        if in_time && started.elapsed() > LIMIT {
             let _ = cargo.kill();
-            break false;
+            in_time = false;
         }
     };
     spinner.finish_and_clear();
-    in_time
+    Ok((built, in_time))
 }
 
 #[cfg(test)]
@@ -348,8 +385,36 @@ mod tests {
             "\n",
             r#"{"reason":"build-finished","success":false}"#,
         );
-        let built = read_messages(text.as_bytes());
+        let built = read(text, &["a", "b"]);
         assert_eq!(built.binaries["a"], PathBuf::from("/t/check-1"));
         assert_eq!(built.errors["b"], "error[E0308]: mismatched");
+    }
+
+    /// What is told of `text`, once.
+    fn read(text: &str, packages: &[&str]) -> Built {
+        let packages: Vec<String> = packages.iter().map(|&name| name.to_owned()).collect();
+        let (tell, told) = mpsc::channel();
+        read_messages(text.as_bytes(), &packages, &tell);
+        drop(tell);
+        let mut told = told.iter();
+        let Some(Heard::Built(built)) = told.next() else {
+            panic!("nothing is told");
+        };
+        assert!(told.next().is_none(), "it is told twice");
+        built
+    }
+
+    #[test]
+    fn a_build_is_told_with_its_last_binary_and_the_warnings_before_it() {
+        let warned = r#"{"reason":"compiler-message","package_id":"path+file:///r#a@0.1.0","message":{"level":"warning","rendered":"warning: unused","spans":[{}]}}"#;
+        let a = r#"{"reason":"compiler-artifact","package_id":"path+file:///r#a@0.1.0","target":{"kind":["test"]},"executable":"/t/check-1"}"#;
+        let b = r#"{"reason":"compiler-artifact","package_id":"path+file:///r#b@0.1.0","target":{"kind":["test"]},"executable":"/t/check-2"}"#;
+        let text = format!("{warned}\n{a}\n{b}\n");
+        for packages in [&["a"][..], &["a", "b"], &["a", "c"]] {
+            let built = read(&text, packages);
+            assert_eq!(built.warnings["a"], "warning: unused");
+            assert!(built.binaries.contains_key("a"));
+            assert_eq!(built.binaries.contains_key("b"), packages != ["a"]);
+        }
     }
 }

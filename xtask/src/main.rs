@@ -5,6 +5,7 @@
 mod build;
 mod catalog;
 mod decoys;
+mod durations;
 mod files;
 mod judging;
 mod manifest;

@@ -112,10 +112,14 @@ impl Progress {
     /// When the folder cannot be made or written to.
     pub fn save(&self) -> Result<()> {
         let write = || -> Result<()> {
+            let text = serde_json::to_string_pretty(self)?;
+            if std::fs::read_to_string(&self.path).is_ok_and(|saved| saved == text) {
+                return Ok(());
+            }
             let folder = self.path.parent().expect("it lies in a folder");
             std::fs::create_dir_all(folder)?;
             let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(serde_json::to_string_pretty(self)?.as_bytes())?;
+            file.write_all(text.as_bytes())?;
             file.as_file().sync_all()?;
             file.persist(&self.path)?;
             Ok(())

@@ -11,6 +11,7 @@ use kit::seed::Seed;
 
 use crate::build::{self, Built, Plan};
 use crate::catalog::{Catalog, Lab};
+use crate::durations::Durations;
 use crate::judging::{self, Outcome, Subject};
 use crate::manifest::Check;
 use crate::progress::Progress;
@@ -115,13 +116,14 @@ pub fn judge_and_show<'c>(
         dir,
         fixtures: lab.fixture_dir(),
     };
+    let mut durations = Durations::load(&catalog.root, lab.id());
     // Shown in the order of the manifest, each as soon as all before it have ended.
     let mut ended: HashMap<&str, Judged> = HashMap::new();
     let mut pending = checks.iter();
     let mut next = pending.next();
     let outcome = judging::judge(
         &lab.manifest,
-        &checks,
+        &durations.longest_first(&checks),
         &subject,
         options.seed,
         |check, judged| {
@@ -133,6 +135,10 @@ pub fn judge_and_show<'c>(
             }
         },
     )?;
+    for result in &outcome.results {
+        durations.note(result.check, result.judged.took);
+    }
+    durations.save();
     let possible: u32 = checks.iter().map(|check| check.points).sum();
     println!(
         "\n  {} of {possible} points, {} of {} pass, {:.1} s",
@@ -171,6 +177,7 @@ pub fn verdicts(
         fixtures: lab.fixture_dir(),
     };
     let checks: Vec<&Check> = lab.manifest.checks.iter().collect();
+    let checks = Durations::load(&catalog.root, lab.id()).longest_first(&checks);
     let outcome = judging::judge(&lab.manifest, &checks, &subject, None, |_, _| {})?;
     Ok(Some(outcome.names()))
 }
