@@ -4,12 +4,11 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Result;
-use backends::{Backend, Discovery, Place, Tool};
+use backends::{Discovery, Place, Tool};
 use console::style;
 
 use crate::build;
 use crate::catalog::Catalog;
-use crate::manifest::Server;
 use crate::screen::{self, command};
 
 /// The target folder of all labs grows to about this, in bytes.
@@ -108,12 +107,8 @@ fn line(found: bool, name: &str, what: &str, enables: &str) {
 
 /// The labs that have checks which need a server.
 fn enables(catalog: &Catalog, tool: Tool) -> String {
-    let server = match tool {
-        Tool::Server(Backend::Etcd) => Server::Etcd,
-        Tool::Server(Backend::Redis) => Server::Redis,
-        Tool::Server(Backend::Postgres) => Server::Postgres,
-        Tool::Server(Backend::Prometheus) => Server::Prometheus,
-        Tool::Server(Backend::Alertmanager) => Server::Alertmanager,
+    let backend = match tool {
+        Tool::Server(backend) => backend,
         Tool::Promtool | Tool::Amtool => return "checks rule files by hand".into(),
         Tool::DockerClient | Tool::DockerEngine => {
             return "servers from containers instead".into();
@@ -126,7 +121,8 @@ fn enables(catalog: &Catalog, tool: Tool) -> String {
             lab.manifest
                 .checks
                 .iter()
-                .any(|check| check.needs.contains(&server))
+                .flat_map(|check| &check.needs)
+                .any(|server| server.backend() == backend)
         })
         .map(|lab| lab.id().to_string())
         .collect();

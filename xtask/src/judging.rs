@@ -7,10 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use backends::CONTAINERS_VARIABLE;
 use judge::{CheckProcess, Judged, Limits, Verdict};
 use kit::protocol::{FIXTURE_DIR, LAB_DIR};
 use kit::seed::Seed;
 
+use crate::containers;
 use crate::manifest::{Check, Manifest};
 
 /// The largest output of a check that is read, in bytes.
@@ -136,7 +138,7 @@ pub fn process<'a>(
         binary: &subject.binary,
         test,
         cwd: &subject.dir,
-        environment: environment(subject),
+        environment: environment(manifest, subject),
         limits: Limits {
             wall: Duration::from_secs(manifest.limits.seconds),
             memory: manifest.limits.memory_mb << 20,
@@ -146,11 +148,15 @@ pub fn process<'a>(
     }
 }
 
-fn environment(subject: &Subject) -> Vec<(OsString, OsString)> {
-    vec![
+fn environment(manifest: &Manifest, subject: &Subject) -> Vec<(OsString, OsString)> {
+    let containers = containers::socket_for(manifest);
+    let containers =
+        containers.map(|socket| (CONTAINERS_VARIABLE.into(), socket.as_os_str().to_owned()));
+    let always = [
         (LAB_DIR.into(), subject.dir.clone().into()),
         (FIXTURE_DIR.into(), subject.fixtures.clone().into()),
         // A backtrace of the harness helps no learner, and takes a second to print.
         ("RUST_BACKTRACE".into(), "0".into()),
-    ]
+    ];
+    always.into_iter().chain(containers).collect()
 }

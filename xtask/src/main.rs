@@ -4,6 +4,7 @@
 
 mod build;
 mod catalog;
+mod containers;
 mod decoys;
 mod durations;
 mod files;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
+use backends::Backend;
 use serde::{Deserialize, Serialize};
 
 /// The name of the file, in the lab's folder.
@@ -107,6 +108,19 @@ pub enum Server {
     Postgres,
     Prometheus,
     Alertmanager,
+}
+
+impl Server {
+    /// The server itself.
+    pub fn backend(self) -> Backend {
+        match self {
+            Server::Etcd => Backend::Etcd,
+            Server::Redis => Backend::Redis,
+            Server::Postgres => Backend::Postgres,
+            Server::Prometheus => Backend::Prometheus,
+            Server::Alertmanager => Backend::Alertmanager,
+        }
+    }
 }
 
 /// A lab's manifest.

@@ -37,7 +37,6 @@ pub(crate) fn reload(
 }
 
 /// The images of both have the server as their entry point and a writable working folder.
-#[cfg(feature = "containers")]
 pub(crate) fn container_layout(
     configuration: &Configuration,
     main: &str,

@@ -1,25 +1,33 @@
 //! A server as a container, for machines with an engine and without the server.
 //!
+//! It is started by `start-containers`, a program of its own, which is where `testcontainers` is:
+//! its hundred packages stay out of what every lab is built with. The runner builds and starts the
+//! program, and says by [`CONTAINERS_VARIABLE`] where it listens. It removes a container once the
+//! connection that ordered it ends, however this process ends.
+//!
 //! What `testcontainers` does not offer (pause, kill, restart on the same port, new files) goes to
-//! the engine itself. A container that is to survive a killed test is a leftover like any other:
-//! the watchdog removes it, if the command `docker` is there.
+//! the engine itself.
 
 use std::env;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testcontainers::core::ContainerPort;
-use testcontainers::core::client::ClientError;
-use testcontainers::runners::SyncRunner;
-use testcontainers::{GenericImage, ImageExt, TestcontainersError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::Backend;
 use crate::engine::Engine;
+use crate::order::{Answer, LogOrder, Network, Order};
 use crate::ports::PortBlock;
 use crate::running::Miss;
-use crate::watchdog::Watchdog;
+
+/// The variable that names the socket of a running `start-containers`.
+pub const CONTAINERS_VARIABLE: &str = "NIGHTSHIFT_CONTAINERS";
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const ENGINE_PATIENCE: Duration = Duration::from_secs(20);
@@ -64,9 +72,7 @@ pub(crate) struct Container {
     id: String,
     address: String,
     probe: fn(&str, Duration) -> Result<(), String>,
-    watchdog: Watchdog,
-    /// `None` while it is being dropped.
-    inner: Mutex<Option<testcontainers::Container<GenericImage>>>,
+    keeper: Mutex<Keeper>,
     _ports: PortBlock,
 }
 
@@ -88,6 +94,12 @@ impl Container {
         layout: &Layout,
         probe: fn(&str, Duration) -> Result<(), String>,
     ) -> Result<Self, Miss> {
+        let socket = env::var_os(CONTAINERS_VARIABLE).ok_or_else(|| {
+            Miss::Absent(format!(
+                "{CONTAINERS_VARIABLE} is not set; `cargo xtask` starts containers where an engine \
+                 answers"
+            ))
+        })?;
         let engine = Engine::from_environment().ok_or_else(|| {
             Miss::Absent("DOCKER_HOST is not set, and no engine's socket is there".to_owned())
         })?;
@@ -98,12 +110,10 @@ impl Container {
             .ok()
             .filter(|image| !image.is_empty())
             .unwrap_or_else(|| backend.default_image().to_owned());
-        let watchdog = Watchdog::over(None)
-            .map_err(|error| Miss::Broken(format!("/bin/sh does not start: {error}")))?;
         let mut attempts_left = ATTEMPTS;
-        let (inner, port, ports) = loop {
+        let (keeper, id, ports) = loop {
             attempts_left -= 1;
-            match run(backend, layout, &engine, &image) {
+            match run(backend, layout, &engine, &image, Path::new(&socket)) {
                 Err(Miss::Broken(reason))
                     if attempts_left > 0
                         && (reason.contains("address already in use")
@@ -111,9 +121,6 @@ impl Container {
                 outcome => break outcome?,
             }
         };
-        let id = inner.id().to_owned();
-        // Without the watchdog a killed test leaves its container, and nothing worse happens.
-        let _ = watchdog.watch_container(&id);
         let host = match &engine {
             Engine::Tcp(address) => address
                 .rsplit_once(':')
@@ -123,10 +130,9 @@ impl Container {
         let container = Self {
             engine,
             id,
-            address: format!("{host}:{port}"),
+            address: format!("{host}:{}", ports.main()),
             probe,
-            watchdog,
-            inner: Mutex::new(Some(inner)),
+            keeper: Mutex::new(keeper),
             _ports: ports,
         };
         container
@@ -174,15 +180,8 @@ impl Container {
     }
 
     pub(crate) fn log(&self) -> String {
-        let inner = self.inner.lock().unwrap_or_else(|held| held.into_inner());
-        let Some(container) = inner.as_ref() else {
-            return String::new();
-        };
-        let text = outside_of_any_runtime(|| {
-            let mut bytes = container.stdout_to_vec().unwrap_or_default();
-            bytes.extend(container.stderr_to_vec().unwrap_or_default());
-            String::from_utf8_lossy(&bytes).into_owned()
-        });
+        let mut keeper = self.keeper.lock().unwrap_or_else(|held| held.into_inner());
+        let text: String = keeper.ask(&LogOrder).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
     }
@@ -226,82 +225,94 @@ impl Container {
     }
 }
 
-impl Drop for Container {
-    fn drop(&mut self) {
-        let inner = self
-            .inner
-            .lock()
-            .unwrap_or_else(|held| held.into_inner())
-            .take();
-        outside_of_any_runtime(|| drop(inner));
-        let _ = self.watchdog.forget_container(&self.id);
-    }
-}
-
 fn run(
     backend: Backend,
     layout: &Layout,
     engine: &Engine,
     image: &str,
-) -> Result<(testcontainers::Container<GenericImage>, u16, PortBlock), Miss> {
+    socket: &Path,
+) -> Result<(Keeper, String, PortBlock), Miss> {
     let ports = PortBlock::lease()
         .map_err(|error| Miss::Broken(format!("no free loopback port: {error}")))?;
-    let port = ports.main();
     let (name, tag) = match image.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => (name, tag),
         _ => (image, "latest"),
     };
-    let inside = ContainerPort::Tcp(backend.default_port());
-    let on_loopback =
-        layout.reaches_loopback && cfg!(target_os = "linux") && engine.is_on_this_machine();
-    let listen = if on_loopback {
-        format!("127.0.0.1:{port}")
-    } else {
-        format!("0.0.0.0:{}", inside.as_u16())
-    };
+    let inside = backend.default_port();
     let local = engine.is_on_this_machine();
-    let mut request = GenericImage::new(name, tag)
-        .with_cmd((layout.command)(&listen))
-        .with_label("nightshift", backend.slug());
-    request = if on_loopback {
-        request.with_network("host")
+    let on_host = layout.reaches_loopback && cfg!(target_os = "linux") && local;
+    let listen = if on_host {
+        format!("127.0.0.1:{}", ports.main())
     } else {
-        request
-            .with_mapped_port(port, inside)
-            .with_host_config_modifier(move |host| {
-                // Docker publishes on every interface unless told otherwise.
-                let bindings = host.port_bindings.iter_mut().flatten();
-                for binding in bindings.flat_map(|(_, all)| all.iter_mut().flatten()) {
-                    if local {
-                        binding.host_ip = Some("127.0.0.1".to_owned());
-                    }
-                }
-            })
+        format!("0.0.0.0:{inside}")
     };
-    for (variable, value) in &layout.environment {
-        request = request.with_env_var(*variable, *value);
-    }
-    for (file, contents) in &layout.files {
-        let target = folder().join(file).to_string_lossy().into_owned();
-        request = request.with_copy_to(target, contents.clone().into_bytes());
-    }
-    match outside_of_any_runtime(|| request.start()) {
-        Ok(container) => Ok((container, port, ports)),
-        Err(TestcontainersError::Client(ClientError::PullImage { err, .. })) => {
-            Err(Miss::Absent(format!("image {image} cannot be had: {err}")))
-        }
-        Err(error) => Err(Miss::Broken(format!("{image}: {error}"))),
+    let order = Order {
+        image: name.to_owned(),
+        tag: tag.to_owned(),
+        label: backend.slug().to_owned(),
+        command: (layout.command)(&listen),
+        environment: layout
+            .environment
+            .iter()
+            .map(|&(variable, value)| (variable.to_owned(), value.to_owned()))
+            .collect(),
+        files: layout
+            .files
+            .iter()
+            .map(|(file, contents)| {
+                let target = folder().join(file).to_string_lossy().into_owned();
+                (target, contents.clone())
+            })
+            .collect(),
+        network: if on_host {
+            Network::Host
+        } else {
+            Network::Published {
+                port: ports.main(),
+                inside,
+                on_loopback: local,
+            }
+        },
+    };
+    let mut keeper = Keeper::at(socket)
+        .map_err(|error| Miss::Broken(format!("{} does not answer: {error}", socket.display())))?;
+    match keeper.ask(&order) {
+        Ok(Answer::Started { id }) => Ok((keeper, id, ports)),
+        Ok(Answer::Absent(reason)) => Err(Miss::Absent(reason)),
+        Ok(Answer::Broken(reason)) => Err(Miss::Broken(reason)),
+        Err(error) => Err(Miss::Broken(format!(
+            "what starts containers ended in the middle of it: {error}"
+        ))),
     }
 }
 
-/// `testcontainers` blocks on a runtime of its own, which panics on a thread that belongs to one.
-fn outside_of_any_runtime<T: Send>(act: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        scope
-            .spawn(act)
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+/// The connection to `start-containers` for as long as which one container exists.
+struct Keeper(BufReader<UnixStream>);
+
+impl Keeper {
+    fn at(socket: &Path) -> io::Result<Self> {
+        UnixStream::connect(socket).map(|stream| Keeper(BufReader::new(stream)))
+    }
+
+    fn ask<A: DeserializeOwned>(&mut self, question: &impl Serialize) -> io::Result<A> {
+        let mut line = serde_json::to_string(question)?;
+        line.push('\n');
+        self.0.get_mut().write_all(line.as_bytes())?;
+        line.clear();
+        self.0.read_line(&mut line)?;
+        Ok(serde_json::from_str(&line)?)
+    }
+}
+
+impl Drop for Keeper {
+    /// Waits until the container is removed.
+    fn drop(&mut self) {
+        let stream = self.0.get_mut();
+        let _ = stream.set_read_timeout(Some(ENGINE_PATIENCE));
+        if stream.shutdown(Shutdown::Write).is_ok() {
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    }
 }
 
 /// A tar archive (POSIX ustar) with a single file.

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
-use crate::{Backend, locate, running};
+use crate::{Backend, Source, locate, running};
 
 /// A program that is slower to tell its version is listed without one.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -146,6 +146,19 @@ pub struct Discovery {
     pub tool: Tool,
     /// `None` when it is not there.
     pub found: Option<Found>,
+}
+
+/// Whether a check can have this server from a container only: the environment names none, this
+/// machine has no binary, and an engine answers. Takes a fifth of a second at most.
+#[must_use]
+pub fn only_from_a_container(backend: Backend) -> bool {
+    let named = env::var(backend.address_variable()).is_ok_and(|url| !url.trim().is_empty());
+    let allowed = Source::allowed().unwrap_or_default();
+    let may = |source| allowed.contains(&source);
+    may(Source::Container)
+        && !(may(Source::Address) && named)
+        && !(may(Source::Binary) && Tool::Server(backend).locate().is_some())
+        && Tool::DockerEngine.look().is_some()
 }
 
 /// Looks for everything in [`Tool::ALL`], at once and in that order.

@@ -52,7 +52,6 @@ impl Engine {
     }
 
     /// Whether its loopback interface is ours.
-    #[cfg(feature = "containers")]
     pub(crate) fn is_on_this_machine(&self) -> bool {
         matches!(self, Self::Socket(_))
     }

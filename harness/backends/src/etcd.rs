@@ -60,7 +60,6 @@ impl Etcd {
             backend: Backend::Etcd,
             probe: probe::etcd,
             binary: &binary,
-            #[cfg(feature = "containers")]
             container: container_layout(&flags),
         })?;
         Ok(Self { running })
@@ -258,7 +257,6 @@ fn start_members_once(
     Ok(members)
 }
 
-#[cfg(feature = "containers")]
 fn container_layout(flags: &[OsString]) -> crate::container::Layout {
     let flags: Vec<String> = flags
         .iter()

@@ -5,8 +5,9 @@
 //! 1. an address in the environment, such as `NIGHTSHIFT_ETCD_URL`;
 //! 2. a binary of this machine, run as a private process on a free loopback port, with its data in
 //!    a temporary folder;
-//! 3. a container, when the feature `containers` is on; `DOCKER_HOST` is respected, and
-//!    `NIGHTSHIFT_ETCD_IMAGE` and its like replace the images.
+//! 3. a container, under the runner, which starts the program that starts them (`containers/`)
+//!    where a check needs it; `DOCKER_HOST` is respected, and `NIGHTSHIFT_ETCD_IMAGE` and its like
+//!    replace the images.
 //!
 //! `NIGHTSHIFT_BACKEND_SOURCES` narrows them (`address`, `binary`, `container`, separated by
 //! commas). Where no source has the server, [`Unavailable`] says what was tried and what to
@@ -23,12 +24,12 @@ mod alertmanager;
 mod backend;
 mod configuration;
 mod configured;
-#[cfg(feature = "containers")]
 mod container;
 mod discover;
 mod engine;
 mod etcd;
 mod locate;
+mod order;
 mod ports;
 mod postgres;
 mod probe;
@@ -42,7 +43,8 @@ mod watchdog;
 pub use alertmanager::Alertmanager;
 pub use backend::Backend;
 pub use configuration::Configuration;
-pub use discover::{Discovery, Found, Place, Tool, discover};
+pub use container::CONTAINERS_VARIABLE;
+pub use discover::{Discovery, Found, Place, Tool, discover, only_from_a_container};
 pub use etcd::{Etcd, EtcdCluster};
 pub use postgres::Postgres;
 pub use probe::Answer;

@@ -75,7 +75,6 @@ impl Postgres {
             backend: Backend::Postgres,
             probe: probe::postgres,
             binary: &binary,
-            #[cfg(feature = "containers")]
             container: container_layout(&settings),
         })?;
         Ok(Self { running })
@@ -96,7 +95,6 @@ fn unprivileged_account() -> Result<Option<Account>, Failure> {
         })
 }
 
-#[cfg(feature = "containers")]
 fn container_layout(settings: &[String]) -> crate::container::Layout {
     let mut command = vec!["postgres".to_owned()];
     for setting in settings {

@@ -215,7 +215,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts the server and does not wait until it answers.
     pub(crate) fn spawn(recipe: Box<dyn Recipe>, site: Site) -> Result<Self, Failure> {
-        let watchdog = Watchdog::over(Some(site.folder()))
+        let watchdog = Watchdog::over(site.folder())
             .map_err(|error| Failure::Broken(format!("/bin/sh does not start: {error}")))?;
         let process = Self {
             recipe,

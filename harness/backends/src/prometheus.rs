@@ -59,7 +59,6 @@ impl Prometheus {
             backend: Backend::Prometheus,
             probe: ready,
             binary: &binary,
-            #[cfg(feature = "containers")]
             container: container_layout(&configuration, &flags),
         })?;
         Ok(Self { running })
@@ -87,7 +86,6 @@ fn settings(listen: &str, data: &Path) -> Vec<OsString> {
     ]
 }
 
-#[cfg(feature = "containers")]
 fn container_layout(configuration: &Configuration, flags: &[String]) -> crate::container::Layout {
     configured::container_layout(configuration, MAIN_FILE, flags, settings)
 }

@@ -56,7 +56,6 @@ impl Redis {
             backend: Backend::Redis,
             probe: probe::redis,
             binary: &binary,
-            #[cfg(feature = "containers")]
             container: container_layout(&flags),
         })?;
         Ok(Self { running })
@@ -74,7 +73,6 @@ impl Redis {
 
 const KEEPS_NOTHING: [&str; 4] = ["--save", "", "--appendonly", "no"];
 
-#[cfg(feature = "containers")]
 fn container_layout(flags: &[String]) -> crate::container::Layout {
     let flags = flags.to_vec();
     crate::container::Layout::new(move |listen| {

@@ -51,7 +51,6 @@ pub enum ControlError {
 pub(crate) enum Host {
     Address,
     Process(Box<Process>),
-    #[cfg(feature = "containers")]
     Container(Box<crate::container::Container>),
 }
 
@@ -70,7 +69,6 @@ pub(crate) struct Plan<'a> {
     pub(crate) backend: Backend,
     pub(crate) probe: fn(&str, Duration) -> Result<(), String>,
     pub(crate) binary: &'a dyn Fn(&Path) -> Result<Process, Failure>,
-    #[cfg(feature = "containers")]
     pub(crate) container: crate::container::Layout,
 }
 
@@ -133,7 +131,6 @@ impl Running {
         match self.host {
             Host::Address => Source::Address,
             Host::Process(_) => Source::Binary,
-            #[cfg(feature = "containers")]
             Host::Container(_) => Source::Container,
         }
     }
@@ -156,7 +153,6 @@ impl Running {
         match &self.host {
             Host::Address => String::new(),
             Host::Process(process) => process.log(),
-            #[cfg(feature = "containers")]
             Host::Container(container) => container.log(),
         }
     }
@@ -177,7 +173,6 @@ impl Running {
                 },
                 &request,
             )),
-            #[cfg(feature = "containers")]
             Host::Container(container) => Some(act(
                 &|name, contents| container.write_file(name, contents),
                 &request,
@@ -189,7 +184,6 @@ impl Running {
         self.control("pause", |host| match host {
             Host::Address => None,
             Host::Process(process) => Some(process.pause()),
-            #[cfg(feature = "containers")]
             Host::Container(container) => Some(container.pause()),
         })
     }
@@ -198,7 +192,6 @@ impl Running {
         self.control("resume", |host| match host {
             Host::Address => None,
             Host::Process(process) => Some(process.resume()),
-            #[cfg(feature = "containers")]
             Host::Container(container) => Some(container.resume()),
         })
     }
@@ -207,7 +200,6 @@ impl Running {
         self.control("kill", |host| match host {
             Host::Address => None,
             Host::Process(process) => Some(process.kill()),
-            #[cfg(feature = "containers")]
             Host::Container(container) => Some(container.kill()),
         })
     }
@@ -216,7 +208,6 @@ impl Running {
         self.control("restart", |host| match host {
             Host::Address => None,
             Host::Process(process) => Some(process.restart()),
-            #[cfg(feature = "containers")]
             Host::Container(container) => Some(container.restart()),
         })
     }
@@ -319,14 +310,6 @@ fn from_binary(plan: &Plan<'_>) -> Result<Running, Miss> {
     }
 }
 
-#[cfg(not(feature = "containers"))]
-fn from_container(_plan: &Plan<'_>) -> Result<Running, Miss> {
-    Err(Miss::Absent(
-        "not built in; enable the feature `containers` of `backends`".to_owned(),
-    ))
-}
-
-#[cfg(feature = "containers")]
 fn from_container(plan: &Plan<'_>) -> Result<Running, Miss> {
     let backend = plan.backend;
     let container = crate::container::Container::start(backend, &plan.container, plan.probe)?;

@@ -23,22 +23,15 @@ PATH="${PATH:+$PATH:}/usr/bin:/bin"
 trap '' HUP INT QUIT TERM TSTP
 folder=$1
 watched=
-containers=
 while read -r verb subject signal; do
   case $verb in
     watch) watched="$watched $subject:$signal" ;;
-    container) containers="$containers $subject" ;;
     forget)
       kept=
       for entry in $watched; do
         [ "${entry%%:*}" = "$subject" ] || kept="$kept $entry"
       done
       watched=$kept
-      kept=
-      for entry in $containers; do
-        [ "$entry" = "$subject" ] || kept="$kept $entry"
-      done
-      containers=$kept
       ;;
   esac
 done
@@ -63,10 +56,7 @@ for entry in $watched; do
   kill -s KILL -- "-${entry%%:*}"
 done
 settle
-for entry in $containers; do
-  docker rm --force --volumes "$entry"
-done
-[ -z "$folder" ] || rm -rf -- "$folder"
+rm -rf -- "$folder"
 "#;
 
 #[derive(Debug)]
@@ -78,10 +68,10 @@ pub(crate) struct Watchdog {
 
 impl Watchdog {
     /// Starts a watchdog over a folder that shall not outlive this process.
-    pub(crate) fn over(folder: Option<&Path>) -> io::Result<Self> {
+    pub(crate) fn over(folder: &Path) -> io::Result<Self> {
         let mut shell = Command::new("/bin/sh")
             .args(["-c", SCRIPT, "nightshift-watchdog"])
-            .arg(folder.unwrap_or(Path::new("")))
+            .arg(folder)
             .current_dir("/")
             .process_group(0)
             .stdin(Stdio::piped())
@@ -105,20 +95,9 @@ impl Watchdog {
         self.order(&format!("watch {} {name}", leader.as_raw_nonzero()))
     }
 
-    /// From now on the container ends with this process.
-    #[cfg(feature = "containers")]
-    pub(crate) fn watch_container(&self, id: &str) -> io::Result<()> {
-        self.order(&format!("container {id}"))
-    }
-
     /// The process group is gone; its number may soon be someone else's.
     pub(crate) fn forget(&self, leader: Pid) -> io::Result<()> {
         self.order(&format!("forget {}", leader.as_raw_nonzero()))
-    }
-
-    #[cfg(feature = "containers")]
-    pub(crate) fn forget_container(&self, id: &str) -> io::Result<()> {
-        self.order(&format!("forget {id}"))
     }
 
     fn order(&self, line: &str) -> io::Result<()> {

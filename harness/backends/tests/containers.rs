@@ -1,8 +1,9 @@
-//! The container path, for real. Runs with the feature `containers` only; a test whose engine or
-//! image is missing says so on the screen and passes, unless `NIGHTSHIFT_REQUIRE_BACKENDS=1`.
+//! The container path, for real. A test whose engine or image is missing says so on the screen and
+//! passes, unless `NIGHTSHIFT_REQUIRE_BACKENDS=1`.
 //!
-//! A local binary would be preferred, so set `NIGHTSHIFT_BACKEND_SOURCES=container`, as
-//! `.ci/container-proof` does; without it these tests say that they did not run.
+//! A local binary would be preferred, and something has to start the containers, so set
+//! `NIGHTSHIFT_BACKEND_SOURCES=container` and `NIGHTSHIFT_CONTAINERS`, as `.ci/container-proof`
+//! does; without the former these tests say that they did not run.
 
 use std::io::Write;
 use std::process::Command;
