@@ -101,13 +101,31 @@ impl Catalog {
         Self::at(workspace_root())
     }
 
+    /// What it takes to [`find`](Self::find) `query`: a lab that is given by its id can be told by the
+    /// name of its folder, and then no other `lab.toml` is read.
+    pub fn load_for(query: Option<&str>) -> Result<Self> {
+        let root = workspace_root();
+        if let Some(id) = query.and_then(LabId::parse) {
+            let start = format!("{}-", id.dashed());
+            let catalog = Self::of(root.clone(), |slug| slug.starts_with(&start))?;
+            if !catalog.labs.is_empty() {
+                return Ok(catalog);
+            }
+        }
+        Self::at(root)
+    }
+
     /// Reads every `lab.toml` below `root`.
     pub fn at(root: PathBuf) -> Result<Self> {
+        Self::of(root, |_| true)
+    }
+
+    fn of(root: PathBuf, wanted: impl Fn(&str) -> bool) -> Result<Self> {
         let mut labs = Vec::new();
         for chapter in folders(&root.join("labs"))? {
             for slug in folders(&root.join("labs").join(&chapter))? {
                 let dir = root.join("labs").join(&chapter).join(&slug);
-                if !dir.join(crate::manifest::FILE).exists() {
+                if !wanted(&slug) || !dir.join(crate::manifest::FILE).exists() {
                     continue;
                 }
                 labs.push(Lab {
@@ -251,6 +269,21 @@ mod tests {
         ] {
             let lab = catalog.find(query).expect(query);
             assert_eq!(lab.id().to_string(), "18.1.1", "{query}");
+        }
+    }
+
+    #[test]
+    fn a_lab_that_is_given_by_its_id_is_read_alone_and_any_other_query_sees_all() {
+        let all = Catalog::load().expect("the labs are whole").labs.len();
+        for (query, read) in [
+            (Some("18.1.1"), 1),
+            (Some("18-1-1"), 1),
+            (Some("99.9.9"), all),
+            (Some("read-pool"), all),
+            (None, all),
+        ] {
+            let catalog = Catalog::load_for(query).expect("the labs are whole");
+            assert_eq!(catalog.labs.len(), read, "{query:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::process::ExitCode;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -41,7 +42,7 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let catalog = Catalog::load()?;
+    let catalog = Catalog::load_for(options.lab.as_deref())?;
     let mut progress = Progress::load(&catalog.root)?;
     let lab = match &options.lab {
         Some(query) => catalog.find(query)?,
@@ -104,7 +105,10 @@ pub fn judge_and_show<'c>(
     } else {
         (lab.package().to_owned(), lab.dir())
     };
-    let built = build::build(&Plan::checkers(&catalog.root, vec![package.clone()]))?;
+    let plan = Plan::checkers(&catalog.root, vec![package.clone()]);
+    let count = checks.len();
+    thread::spawn(move || judge::expect_checks(count));
+    let built = build::build(&plan)?;
     let Some(binary) = built.binaries.get(&package) else {
         does_not_compile(&built, &package, lab)?;
         return Ok(None);
@@ -165,7 +169,10 @@ pub fn verdicts(
     lab: &Lab,
 ) -> Result<Option<(BTreeSet<String>, BTreeSet<String>)>> {
     let package = lab.package();
-    let built = build::build(&Plan::checkers(&catalog.root, vec![package.to_owned()]))?;
+    let plan = Plan::checkers(&catalog.root, vec![package.to_owned()]);
+    let count = lab.manifest.checks.len();
+    thread::spawn(move || judge::expect_checks(count));
+    let built = build::build(&plan)?;
     let Some(binary) = built.binaries.get(package) else {
         does_not_compile(&built, package, lab)?;
         return Ok(None);

@@ -28,7 +28,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{OnceLock, mpsc};
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,13 +36,14 @@ use kit::environment::{FIXED, is_kept};
 use kit::protocol::{FIGURES_FILE, FIXTURE_DIR, LAB_DIR, Nonce, Record, SEED, VERDICT_FILE};
 use kit::seed::Seed;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use serde::{Deserialize, Serialize};
 
 pub use captured::Captured;
 pub use supervisor::ProcessEnd;
 pub use verdict::Verdict;
 
 use conclusion::{Evidence, shown};
-use supervisor::{Ended, Order, Outcome, Report};
+use supervisor::{Ended, Order, Outcome, Report, SUPERVISE};
 
 /// How long a supervisor may need to clean up after the limit of time, before it counts as lost.
 const GRACE: Duration = Duration::from_secs(3);
@@ -69,7 +70,7 @@ pub struct CheckProcess<'a> {
 }
 
 /// What a check may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// From the start of the process to its end.
     pub wall: Duration,
@@ -159,6 +160,26 @@ pub fn supervise_with(program: impl Into<PathBuf>) {
     SUPERVISOR.get_or_init(|| Ok(program.into()));
 }
 
+/// Supervisors that wait for an order.
+static WAITING: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+
+/// Starts the supervisors of the next `checks` checks ahead of time, to be called before waiting for
+/// a build: while it goes on, this costs nobody anything. Those that are never needed end with this
+/// process. Without this call, each check starts its own.
+pub fn expect_checks(checks: usize) {
+    let Some(Ok(program)) = SUPERVISOR.get() else {
+        return;
+    };
+    let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
+    while waiting.len() < checks {
+        // What is in the way is told by the first check, which meets it too.
+        let Ok(supervisor) = start_supervisor(program) else {
+            return;
+        };
+        waiting.push(supervisor);
+    }
+}
+
 /// Runs one check and waits for its end: at most its limit of time and some seconds of cleaning up.
 ///
 /// When this returns, no process of the check is left.
@@ -192,21 +213,22 @@ pub fn judge(check: &CheckProcess<'_>) -> Result<Judged, JudgeError> {
         })?;
     let nonce = draw_nonce().map_err(JudgeError::Nonce)?;
     let order = Order {
+        nonce: nonce.clone(),
         limits: check.limits,
-        binary,
+        binary: binary.clone().into(),
         test: check.test.into(),
+        cwd: check.cwd.into(),
+        environment: environment(check),
+        records: records.path().into(),
     };
 
     let started = Instant::now();
-    let mut supervisor =
-        start_supervisor(program, check, &order, records.path()).map_err(|source| {
-            JudgeError::Supervisor {
-                program: program.clone(),
-                source,
-            }
-        })?;
+    let mut supervisor = supervisor_for(program).map_err(|source| JudgeError::Supervisor {
+        program: program.clone(),
+        source,
+    })?;
     let give_up = started + check.limits.wall + GRACE;
-    let report = read_report(&mut supervisor, &nonce, give_up);
+    let report = read_report(&mut supervisor, &order, give_up);
     if report.is_none() && Instant::now() >= give_up {
         let _ = supervisor.kill();
     }
@@ -218,10 +240,7 @@ pub fn judge(check: &CheckProcess<'_>) -> Result<Judged, JudgeError> {
     let ended = match report.map(|report| report.outcome) {
         Some(Outcome::Ended(ended)) => ended,
         Some(Outcome::CouldNotStart(reason)) => {
-            return Err(JudgeError::Check {
-                binary: order.binary,
-                reason,
-            });
+            return Err(JudgeError::Check { binary, reason });
         }
         None => {
             processes::kill_bearers(VERDICT_FILE, records.path().as_os_str());
@@ -330,16 +349,26 @@ fn draw_nonce() -> io::Result<Nonce> {
     Ok(nonce)
 }
 
-fn start_supervisor(
-    program: &Path,
-    check: &CheckProcess<'_>,
-    order: &Order,
-    records: &Path,
-) -> io::Result<Child> {
+/// One that waits already, unless something has ended it.
+fn supervisor_for(program: &Path) -> io::Result<Child> {
+    loop {
+        let waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match waiting {
+            Some(mut supervisor) => {
+                if let Ok(None) = supervisor.try_wait() {
+                    return Ok(supervisor);
+                }
+            }
+            None => return start_supervisor(program),
+        }
+    }
+}
+
+/// Starts a supervisor, which waits for its order. Its check inherits its environment.
+fn start_supervisor(program: &Path) -> io::Result<Child> {
     let mut command = Command::new(program);
     command
-        .args(order.to_arguments())
-        .current_dir(check.cwd)
+        .arg(SUPERVISE)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .env_clear()
@@ -348,13 +377,16 @@ fn start_supervisor(
     if std::env::var_os("RUST_BACKTRACE").is_none() {
         command.env("RUST_BACKTRACE", "0");
     }
-    if let Some(seed) = check.seed {
-        command.env(SEED, seed.to_string());
-    }
-    command
-        .envs(check.environment.iter().map(|(name, value)| (name, value)))
-        .env(VERDICT_FILE, records);
     command.spawn()
+}
+
+/// What the check's process gets in addition to what its supervisor has.
+fn environment(check: &CheckProcess<'_>) -> Vec<(OsString, OsString)> {
+    let seed = check
+        .seed
+        .map(|seed| (SEED.into(), seed.to_string().into()));
+    let environment = check.environment.iter().cloned();
+    seed.into_iter().chain(environment).collect()
 }
 
 /// Whether a check sees a variable of the runner's own: what it needs of the machine, and nothing
@@ -365,10 +397,12 @@ fn is_handed_down(name: &OsStr) -> bool {
 }
 
 /// The supervisor's report; `None` when it ends without one or does not end in time.
-fn read_report(supervisor: &mut Child, nonce: &Nonce, give_up: Instant) -> Option<Report> {
+fn read_report(supervisor: &mut Child, order: &Order, give_up: Instant) -> Option<Report> {
     // Kept open until the report is here: its end tells the supervisor that the runner is gone.
     let mut stdin = supervisor.stdin.take()?;
-    writeln!(stdin, "{nonce}").ok()?;
+    let mut line = serde_json::to_vec(order).ok()?;
+    line.push(b'\n');
+    stdin.write_all(&line).ok()?;
     let mut stdout = supervisor.stdout.take()?;
     let mut text = Vec::new();
     let mut chunk = [0; 64 * 1024];
@@ -386,7 +420,7 @@ fn read_report(supervisor: &mut Child, nonce: &Nonce, give_up: Instant) -> Optio
             let report = text
                 .split(|&byte| byte == b'\n')
                 .filter_map(|line| serde_json::from_slice::<Report>(line).ok())
-                .find(|report| report.nonce == *nonce);
+                .find(|report| report.nonce == order.nonce);
             if report.is_some() || length == 0 {
                 return report;
             }

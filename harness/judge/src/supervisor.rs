@@ -5,7 +5,8 @@
 //! tell orphans of a check from children of its own. It knows nothing of verdicts: it reports how
 //! the process ended.
 //!
-//! One thread and one `poll`: the cost of this process is added to every check.
+//! It is started before it has anything to do, while the checker is still built, and waits for its
+//! order. One thread and one `poll`: the cost of this process is added to every check.
 
 use std::ffi::OsString;
 use std::io::{self, PipeReader, Read as _, Write as _};
@@ -80,65 +81,45 @@ pub enum ProcessEnd {
     SupervisorLost(Option<i32>),
 }
 
-/// What a supervisor is told when it is started, as arguments. The environment and the working
-/// directory are handed down, and the nonce comes through standard input, where the check cannot
-/// read it.
+/// What a supervisor is told, as one line of JSON on its standard input: the check cannot read it
+/// there, and a supervisor can be started before there is anything to tell.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Order {
+    pub(crate) nonce: Nonce,
     pub(crate) limits: Limits,
-    pub(crate) binary: PathBuf,
+    /// An absolute path.
+    pub(crate) binary: OsString,
     pub(crate) test: OsString,
-}
-
-impl Order {
-    pub(crate) fn to_arguments(&self) -> [OsString; 6] {
-        [
-            SUPERVISE.into(),
-            self.limits.wall.as_nanos().to_string().into(),
-            self.limits.memory.to_string().into(),
-            self.limits.output.to_string().into(),
-            self.binary.clone().into(),
-            self.test.clone(),
-        ]
-    }
-
-    fn from_arguments(mut arguments: impl Iterator<Item = OsString>) -> Option<Order> {
-        let mut number = || arguments.next()?.to_str()?.parse::<u64>().ok();
-        let limits = Limits {
-            wall: Duration::from_nanos(number()?),
-            memory: number()?,
-            output: number()?,
-        };
-        Some(Order {
-            limits,
-            binary: arguments.next()?.into(),
-            test: arguments.next()?,
-        })
-    }
+    pub(crate) cwd: OsString,
+    /// In addition to what the supervisor has itself.
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    /// Where the check writes its records.
+    pub(crate) records: OsString,
 }
 
 /// Becomes a supervisor, and does not return, if this process was started to be one.
 pub(crate) fn run_if_asked() {
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_none_or(|first| first != SUPERVISE) {
+    if std::env::args_os()
+        .nth(1)
+        .is_none_or(|first| first != SUPERVISE)
+    {
         return;
     }
-    let Some(order) = Order::from_arguments(arguments) else {
-        eprintln!("{SUPERVISE} is for the judge, which starts it with arguments of its own");
-        std::process::exit(2);
-    };
     detach();
-    let nonce = nonce_from_runner();
-    let outcome = match supervise(&order, &nonce) {
+    // Without an order the runner is gone, or had nothing to judge after all.
+    let Some(order) = order_from_runner() else {
+        std::process::exit(0);
+    };
+    let outcome = match supervise(&order) {
         Ok(Some(ended)) => Outcome::Ended(ended),
         // Nobody is left to read a report, or to remove the file that the runner made.
         Ok(None) => {
-            if let Some(records) = std::env::var_os(VERDICT_FILE) {
-                let _ = std::fs::remove_file(records);
-            }
+            let _ = std::fs::remove_file(&order.records);
             std::process::exit(0)
         }
         Err(error) => Outcome::CouldNotStart(error.to_string()),
     };
+    let nonce = order.nonce;
     if let Ok(mut line) = serde_json::to_vec(&Report { nonce, outcome }) {
         line.push(b'\n');
         let mut stdout = io::stdout().lock();
@@ -156,25 +137,28 @@ fn detach() {
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 }
 
-/// The first line of standard input, byte by byte: the rest of it is for [`runner_is_gone`].
-fn nonce_from_runner() -> Nonce {
+/// The first line of standard input. The runner writes no second one: all that comes after is the
+/// end, which is for [`runner_is_gone`].
+fn order_from_runner() -> Option<Order> {
     let mut line = Vec::new();
-    let mut byte = [0];
-    while let Ok(1) = rustix::io::read(io::stdin(), &mut byte) {
-        if byte[0] == b'\n' {
-            break;
+    let mut chunk = [0; 4096];
+    while line.last() != Some(&b'\n') {
+        match rustix::io::read(io::stdin(), &mut chunk) {
+            Ok(0) => return None,
+            Ok(length) => line.extend_from_slice(&chunk[..length]),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return None,
         }
-        line.push(byte[0]);
     }
-    Nonce::from_line(&String::from_utf8_lossy(&line))
+    serde_json::from_slice(&line).ok()
 }
 
 /// `None` when the runner is gone and everything has been ended for that reason.
-fn supervise(order: &Order, nonce: &Nonce) -> io::Result<Option<Ended>> {
+fn supervise(order: &Order) -> io::Result<Option<Ended>> {
     let (output, into_output) = io::pipe()?;
     rustix::io::ioctl_fionbio(&output, true)?;
     let started = Instant::now();
-    let check = start(order, nonce, into_output)?;
+    let check = start(order, into_output)?;
     let mut watch = Watch {
         check,
         started,
@@ -208,13 +192,16 @@ fn supervise(order: &Order, nonce: &Nonce) -> io::Result<Option<Ended>> {
     }))
 }
 
-fn start(order: &Order, nonce: &Nonce, output: io::PipeWriter) -> io::Result<Pid> {
+fn start(order: &Order, output: io::PipeWriter) -> io::Result<Pid> {
     let mut command = Command::new(&order.binary);
     command
         .arg(&order.test)
         // A check that is left out of a plain `cargo test` for being slow is asked for by name here.
         .args(["--exact", "--include-ignored", "--nocapture"])
         .arg("--test-threads=1")
+        .current_dir(&order.cwd)
+        .envs(order.environment.iter().map(|(name, value)| (name, value)))
+        .env(VERDICT_FILE, &order.records)
         .stdin(Stdio::piped())
         .stdout(output.try_clone()?)
         .stderr(output);
@@ -227,7 +214,7 @@ fn start(order: &Order, nonce: &Nonce, output: io::PipeWriter) -> io::Result<Pid
     let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         // The check may be dead already, and then it does not need it.
-        let _ = writeln!(stdin, "{nonce}");
+        let _ = writeln!(stdin, "{}", order.nonce);
     }
     Ok(Pid::from_child(&child))
 }

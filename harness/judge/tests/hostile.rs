@@ -698,8 +698,30 @@ mod runner {
     #[ignore = "started by a test, which kills it"]
     fn runs_a_check_that_leaves_a_daemon_and_hangs() {
         if let Ok(mark) = std::env::var(super::MARK) {
+            super::this_binary();
+            judge::expect_checks(4);
             let case = super::Case::of("leaves_a_daemon_and_hangs").wall_ms(60_000);
             super::judge_marked(&case, mark).unwrap();
+        }
+    }
+
+    #[test]
+    #[ignore = "started by a test, in a process without other children"]
+    fn loses_the_supervisors_that_it_has_started_ahead() {
+        if std::env::var_os(super::MARK).is_some() {
+            super::this_binary();
+            judge::expect_checks(3);
+            let waiting = super::own_children();
+            assert_eq!(waiting.len(), 3);
+            for child in waiting {
+                // SAFETY: a system call on numbers; the child has not been waited for.
+                unsafe { libc::kill(child, libc::SIGKILL) };
+                while !super::is_zombie(child) {
+                    std::thread::yield_now();
+                }
+            }
+            super::passed("passes");
+            assert!(super::own_children().is_empty(), "a zombie is left");
         }
     }
 }
@@ -757,6 +779,8 @@ fn judge_marked(case: &Case, mark: String) -> Result<Judged, JudgeError> {
 
 fn this_binary() -> PathBuf {
     judge::supervise_with(env!("CARGO_BIN_EXE_judge-supervisor"));
+    // Some are judged by supervisors that were started ahead, some by others.
+    judge::expect_checks(1);
     std::env::current_exe().unwrap()
 }
 
@@ -1335,6 +1359,39 @@ fn a_machine_cannot_steer_a_check_by_its_environment() {
         "{said}{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_supervisor_that_is_gone_before_its_check_begins_is_replaced() {
+    let status = Command::new(this_binary())
+        .args([
+            "runner::loses_the_supervisors_that_it_has_started_ahead",
+            "--exact",
+        ])
+        .args(["--ignored", "--nocapture"])
+        .env(MARK, new_mark())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+}
+
+/// The children of this process, zombies among them.
+fn own_children() -> Vec<i32> {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    tasks
+        .flat_map(|task| {
+            let children = fs::read_to_string(task.unwrap().path().join("children")).unwrap();
+            let children = children.split_whitespace().map(|child| child.parse());
+            children.collect::<Result<Vec<i32>, _>>().unwrap()
+        })
+        .collect()
+}
+
+fn is_zombie(process: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with('Z'))
 }
 
 /// Looks every few milliseconds, for ten seconds at most.
