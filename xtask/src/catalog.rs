@@ -96,7 +96,7 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Reads every `lab.toml` of the workspace that the runner was built in.
+    /// Reads every `lab.toml` of [`workspace_root`].
     pub fn load() -> Result<Self> {
         Self::at(workspace_root())
     }
@@ -197,8 +197,15 @@ impl Catalog {
     }
 }
 
-/// The root of the workspace that this runner belongs to.
+/// Environment variable: the folder of the workspace, where it is not the one that the runner was
+/// built in.
+const WORKSPACE: &str = "NIGHTSHIFT_WORKSPACE";
+
+/// The root of the workspace whose labs the runner is for.
 pub fn workspace_root() -> PathBuf {
+    if let Some(root) = std::env::var_os(WORKSPACE) {
+        return std::path::absolute(&root).unwrap_or_else(|_| root.into());
+    }
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("the runner lies in the workspace")

@@ -1,5 +1,6 @@
 //! `doctor`: what is installed here, and what each missing thing would enable.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -13,6 +14,9 @@ use crate::screen::{self, command};
 
 /// The target folder of all labs grows to about this, in bytes.
 const DISK_WANTED: u64 = 12 << 30;
+
+/// How many labs are named in a line.
+const NAMED: usize = 3;
 
 #[derive(clap::Args)]
 pub struct Options {}
@@ -45,19 +49,17 @@ pub fn doctor(_options: &Options) -> Result<ExitCode> {
     if let Some(free) = free_bytes(&catalog.root) {
         let enough = free > DISK_WANTED;
         let what = format!("{} GiB free", free >> 30);
-        line(
-            enough,
-            "disk",
-            &what,
-            "the target folder takes up to 12 GiB",
-        );
+        line(enough, "disk", &what, "12 GiB hold all labs, built");
     }
     line(
         version("git").is_some(),
         "git",
         version("git").as_deref().unwrap_or("not found"),
-        "only for keeping your work; reset does without",
+        "only to keep your work",
     );
+    if !sound {
+        println!("\n  Rust is had from rustup, which installs what rust-toolchain.toml names.");
+    }
     println!();
     let mut missing = Vec::new();
     for discovery in backends::discover() {
@@ -74,19 +76,17 @@ pub fn doctor(_options: &Options) -> Result<ExitCode> {
         println!("\n  Everything else works without these; to have them too:");
         let packages = |name: fn(Tool) -> &'static str| {
             let mut names: Vec<&str> = missing.iter().map(|tool| name(*tool)).collect();
-            names.dedup();
-            names.join(" ")
+            let mut seen = BTreeSet::new();
+            names.retain(|name| seen.insert(*name));
+            names
         };
         println!(
             "    Debian  {}",
-            command(format!(
-                "apt-get install {}",
-                packages(Tool::debian_package)
-            ))
+            install("apt-get", &packages(Tool::debian_package))
         );
         println!(
             "    macOS   {}",
-            command(format!("brew install {}", packages(Tool::brew_formula)))
+            install("brew", &packages(Tool::brew_formula))
         );
     }
     Ok(if sound {
@@ -96,13 +96,27 @@ pub fn doctor(_options: &Options) -> Result<ExitCode> {
     })
 }
 
+/// The command that installs these, continued on a second line where it is long.
+fn install(manager: &str, packages: &[&str]) -> console::StyledObject<String> {
+    const IN_A_LINE: usize = 4;
+    let lines: Vec<String> = packages
+        .chunks(IN_A_LINE)
+        .map(|packages| packages.join(" "))
+        .collect();
+    command(format!(
+        "{manager} install {}",
+        lines.join(" \\\n              ")
+    ))
+}
+
 fn line(found: bool, name: &str, what: &str, enables: &str) {
     let mark = if found {
         style("yes ").green()
     } else {
         style("no  ").yellow()
     };
-    println!("  {mark} {name:<14} {what:<28} {}", style(enables).dim());
+    let row = format!("  {mark} {name:<14} {what:<29}{}", style(enables).dim());
+    println!("{}", row.trim_end());
 }
 
 /// The labs that have checks which need a server.
@@ -111,7 +125,7 @@ fn enables(catalog: &Catalog, tool: Tool) -> String {
         Tool::Server(backend) => backend,
         Tool::Promtool | Tool::Amtool => return "checks rule files by hand".into(),
         Tool::DockerClient | Tool::DockerEngine => {
-            return "servers from containers instead".into();
+            return "servers in containers".into();
         }
     };
     let labs: Vec<String> = catalog
@@ -128,8 +142,11 @@ fn enables(catalog: &Catalog, tool: Tool) -> String {
         .collect();
     if labs.is_empty() {
         "no lab yet".into()
-    } else {
+    } else if labs.len() <= NAMED {
         format!("lab {}", labs.join(", "))
+    } else {
+        let (named, more) = labs.split_at(NAMED - 1);
+        format!("lab {}, {} more", named.join(", "), more.len())
     }
 }
 
@@ -184,4 +201,29 @@ fn free_bytes(root: &Path) -> Option<u64> {
 #[cfg(not(unix))]
 fn free_bytes(_root: &Path) -> Option<u64> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_command_is_continued_as_a_shell_reads_it() {
+        let packages = [
+            "etcd-server",
+            "redis-server",
+            "postgresql",
+            "prometheus",
+            "prometheus-alertmanager",
+            "docker.io",
+        ];
+        let shown = install("apt-get", &packages)
+            .force_styling(false)
+            .to_string();
+        assert_eq!(
+            shown,
+            "apt-get install etcd-server redis-server postgresql prometheus \\\n              \
+             prometheus-alertmanager docker.io"
+        );
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -55,7 +57,7 @@ pub fn files_below(folder: &Path) -> Result<BTreeMap<String, String>> {
 pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let listing = match fs::read_dir(folder) {
         Ok(listing) => listing,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => {
             return Err(error).with_context(|| format!("could not list {}", folder.display()));
         }
@@ -76,6 +78,60 @@ pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     paths.sort();
     Ok(paths)
+}
+
+/// What the learner's files hold, to tell whether they have changed. Whatever lies there has a
+/// state: links, devices and files that cannot be read as well.
+#[derive(Debug, PartialEq, Eq)]
+pub struct State(BTreeMap<PathBuf, Content>);
+
+#[derive(Debug, PartialEq, Eq)]
+enum Content {
+    Bytes(Vec<u8>),
+    LeadsTo(PathBuf),
+    /// Too large to be compared: its size in bytes and when it was changed.
+    Large(u64, Option<SystemTime>),
+    Unreadable(ErrorKind),
+    Special,
+}
+
+impl State {
+    pub fn of(lab: &Lab) -> Self {
+        let mut files = BTreeMap::new();
+        for own in &lab.manifest.learner {
+            collect(&lab.dir().join(own), &mut files);
+        }
+        collect(&lab.dir().join("src"), &mut files);
+        State(files)
+    }
+}
+
+fn collect(path: &Path, into: &mut BTreeMap<PathBuf, Content>) {
+    let content = fs::symlink_metadata(path).and_then(|data| {
+        Ok(Some(if data.is_symlink() {
+            Content::LeadsTo(fs::read_link(path)?)
+        } else if data.is_dir() {
+            for entry in fs::read_dir(path)? {
+                let entry = entry?;
+                if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                    collect(&entry.path(), into);
+                }
+            }
+            return Ok(None);
+        } else if !data.is_file() {
+            Content::Special
+        } else if data.len() > LARGEST {
+            Content::Large(data.len(), data.modified().ok())
+        } else {
+            Content::Bytes(fs::read(path)?)
+        }))
+    });
+    match content {
+        Ok(Some(content)) => into.insert(path.to_owned(), content),
+        Ok(None) => None,
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => into.insert(path.to_owned(), Content::Unreadable(error.kind())),
+    };
 }
 
 /// Writes a file, unless it says the same already.

@@ -28,6 +28,10 @@ use crate::screen;
 /// without another version.
 const SCHEMA: &str = "nightshift-grade/1";
 
+/// The folder of submitted labs in their workspace. Not `labs`: cargo tells packages of one target
+/// folder apart by their path below their workspace, and would take one library for the other.
+const SUBMITTED: &str = "submitted";
+
 #[derive(clap::Args)]
 pub struct Options {
     /// The labs; all of them if left out
@@ -196,10 +200,11 @@ fn from_submission<'c>(
             folder.display()
         );
     }
-    let scratch = Scratch::prepare(catalog, "submission", "labs/*/*")?;
+    let scratch = Scratch::prepare(catalog, "submission", &format!("{SUBMITTED}/*/*"))?;
+    let submitted_labs = scratch.root.join(SUBMITTED);
     let mut entries = Vec::new();
     for &lab in labs {
-        let dir = scratch.root.join("labs").join(&lab.chapter).join(&lab.slug);
+        let dir = submitted_labs.join(&lab.chapter).join(&lab.slug);
         let mut entry = Entry {
             lab,
             package: lab.package().to_owned(),
@@ -219,7 +224,7 @@ fn from_submission<'c>(
     }
     // What an earlier submission left must not be built with this one.
     let chosen: Vec<&Path> = entries.iter().map(|entry| entry.dir.as_path()).collect();
-    for chapter in files::entries(&scratch.root.join("labs"))? {
+    for chapter in files::entries(&submitted_labs)? {
         for dir in files::entries(&chapter)? {
             if !chosen.contains(&dir.as_path()) {
                 fs::remove_dir_all(&dir)
@@ -474,11 +479,15 @@ fn table(grades: &Grades) -> String {
             Status::NotSubmitted => (style("open").yellow(), "not submitted".into()),
         };
         text.push_str(&format!(
-            "  {word}  {:<8}{:<36.36} {:>3}/{:<4}{what}\n",
-            lab.id.to_string(),
-            lab.title,
-            lab.points,
-            lab.possible
+            "{}\n",
+            format!(
+                "  {word}  {:<8}{:<30.30} {:>3}/{:<4}{what}",
+                lab.id.to_string(),
+                lab.title,
+                lab.points,
+                lab.possible
+            )
+            .trim_end()
         ));
         if let (Status::NotSubmitted, Some(message)) = (lab.status, &lab.message) {
             text.push_str(&format!("{}\n", screen::indented(message, 16)));

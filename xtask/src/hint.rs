@@ -43,10 +43,11 @@ pub fn hint(options: &Options) -> Result<ExitCode> {
                 .is_none_or(|part| check.name.contains(part))
     };
     let checks: Vec<&Check> = lab.manifest.checks.iter().filter(fits).collect();
-    screen::title(&format!("{} {}", lab.id(), lab.manifest.title), "hints");
+    let title = || screen::title(&format!("{} {}", lab.id(), lab.manifest.title), "hints");
     if checks.is_empty() {
         progress.save_or_tell();
         if failed.is_empty() {
+            title();
             println!("\n  Every check passes: there is nothing to hint at.");
             return Ok(ExitCode::SUCCESS);
         }
@@ -56,6 +57,7 @@ pub fn hint(options: &Options) -> Result<ExitCode> {
             names.join("\n")
         );
     }
+    title();
     // One check at a time, unless asked for: a wall of hints is a solution in disguise.
     let all = options.all || options.check.is_some();
     let shown = if all { &checks[..] } else { &checks[..1] };
@@ -92,7 +94,7 @@ pub fn hint(options: &Options) -> Result<ExitCode> {
             );
         } else if !options.all {
             println!(
-                "       That was the last. {}",
+                "       That was the last; the solution: {}",
                 command(format!("cargo xtask diff {} --spoil", lab.id()))
             );
         }

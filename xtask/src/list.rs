@@ -56,7 +56,7 @@ pub fn list(options: &Options) -> Result<ExitCode> {
         } else {
             style("").dim()
         };
-        println!(
+        let row = format!(
             "  {:<8}{:<42.42} {:<11.11}{:>3}/{:<3} {state}",
             lab.id(),
             lab.manifest.title,
@@ -64,6 +64,7 @@ pub fn list(options: &Options) -> Result<ExitCode> {
             points,
             lab.manifest.points(),
         );
+        println!("{}", row.trim_end());
     }
     let what = screen::counted(shown.len(), "lab");
     match shown.len() {

@@ -26,7 +26,16 @@ pub fn next(options: &Options) -> Result<ExitCode> {
                 .find(|lab| !progress.of(lab.id()).done)
                 .ok_or_else(|| anyhow!("no lab after {id} is open"))?
         }
-        None => open_lab(&catalog, &progress)?,
+        None => match open_lab(&catalog, &progress) {
+            Ok(lab) => lab,
+            Err(_) => {
+                println!(
+                    "Every lab is done. {} shows them.",
+                    command("cargo xtask list")
+                );
+                return Ok(ExitCode::SUCCESS);
+            }
+        },
     };
     let brief = lab.dir().join("README.md");
     let text = std::fs::read_to_string(&brief)
@@ -100,5 +109,7 @@ pub fn open_lab<'c>(catalog: &'c Catalog, progress: &Progress) -> Result<&'c Lab
         .iter()
         .find(begun)
         .or_else(|| catalog.labs.iter().find(open))
-        .ok_or_else(|| anyhow!("every lab is done; `cargo xtask list` shows them"))
+        .ok_or_else(|| {
+            anyhow!("every lab is done; name one of those that `cargo xtask list` shows")
+        })
 }

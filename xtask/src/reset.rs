@@ -82,7 +82,7 @@ pub fn put_back(root: &Path, lab: &Lab, start: &Files) -> Result<PathBuf> {
 
 fn confirmed() -> Result<bool> {
     if !console::user_attended() {
-        bail!("there is no terminal to ask on; `--yes` puts the start back without asking");
+        bail!("there is no terminal to ask on; with `--yes` nothing is asked");
     }
     print!("Put the start back? A copy of your files is kept. [y/N] ");
     std::io::stdout().flush().context("could not ask")?;

@@ -57,7 +57,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         progress.record(lab.id(), passed, failed);
         progress.save_or_tell();
     }
-    where_next(lab, &outcome, options.solution);
+    where_next(lab, &outcome, options);
     Ok(if outcome.all_pass() {
         ExitCode::SUCCESS
     } else {
@@ -110,7 +110,7 @@ pub fn judge_and_show<'c>(
     thread::spawn(move || judge::expect_checks(count));
     let built = build::build(&plan)?;
     let Some(binary) = built.binaries.get(&package) else {
-        does_not_compile(&built, &package, lab)?;
+        does_not_compile(&built, &package)?;
         return Ok(None);
     };
     println!();
@@ -145,10 +145,13 @@ pub fn judge_and_show<'c>(
     durations.save();
     let possible: u32 = checks.iter().map(|check| check.points).sum();
     println!(
-        "\n  {} of {possible} points, {} of {} pass, {:.1} s",
+        "\n  {} of {possible} points, {} of {}, {:.1} s",
         outcome.points(),
         outcome.passing().count(),
-        screen::counted(checks.len(), "check"),
+        match checks.len() {
+            1 => "1 check passes".to_owned(),
+            several => format!("{several} checks pass"),
+        },
         started.elapsed().as_secs_f64()
     );
     if let Some(warnings) = built.warnings.get(&package) {
@@ -174,7 +177,7 @@ pub fn verdicts(
     thread::spawn(move || judge::expect_checks(count));
     let built = build::build(&plan)?;
     let Some(binary) = built.binaries.get(package) else {
-        does_not_compile(&built, package, lab)?;
+        does_not_compile(&built, package)?;
         return Ok(None);
     };
     let subject = Subject {
@@ -223,7 +226,7 @@ fn show(lab: &Lab, check: &Check, judged: &Judged, options: &Options) {
     }
 }
 
-fn does_not_compile(built: &Built, package: &str, lab: &Lab) -> Result<()> {
+fn does_not_compile(built: &Built, package: &str) -> Result<()> {
     if let Some(trouble) = &built.trouble {
         bail!("cargo could not build {package}:\n{}", trouble.trim_end());
     }
@@ -231,7 +234,7 @@ fn does_not_compile(built: &Built, package: &str, lab: &Lab) -> Result<()> {
     let words = built.words_about(package);
     let lines: Vec<&str> = words.lines().collect();
     for line in lines.iter().take(COMPILER_LINES) {
-        println!("  {line}");
+        println!("{}", format!("  {line}").trim_end());
     }
     if lines.len() > COMPILER_LINES {
         println!(
@@ -242,22 +245,26 @@ fn does_not_compile(built: &Built, package: &str, lab: &Lab) -> Result<()> {
     }
     if words.contains("harness/checks/") {
         println!(
-            "\n  The checker no longer fits {}: keep the public interface that the\n  brief and \
-             the documentation of the start give.",
-            lab.relative(&lab.dir())
+            "\n  The checker no longer fits your files: keep the public interface that the\n  brief \
+             and the documentation of the start give."
         );
     }
     println!("\n  It does not compile, so no check was run.");
     Ok(())
 }
 
-fn where_next(lab: &Lab, outcome: &Outcome<'_>, solution: bool) {
-    if solution {
+fn where_next(lab: &Lab, outcome: &Outcome<'_>, options: &Options) {
+    if options.solution {
         return;
     }
     let id = lab.id();
     if outcome.failing().next().is_some() {
         println!("  next: {}", command(format!("cargo xtask hint {id}")));
+    } else if options.check.is_some() || options.seed.is_some() {
+        println!(
+            "  next: {} for the whole lab",
+            command(format!("cargo xtask run {id}"))
+        );
     } else {
         if outcome.not_run().next().is_some() {
             println!(
@@ -267,7 +274,7 @@ fn where_next(lab: &Lab, outcome: &Outcome<'_>, solution: bool) {
             );
         }
         println!(
-            "  next: {} shows the worked solution beside yours, {} goes on",
+            "  next: {} shows the worked solution beside yours,\n        {} goes on",
             command(format!("cargo xtask diff {id}")),
             command("cargo xtask next")
         );

@@ -4,6 +4,9 @@
 //! echoed. What is shown is what the other verbs print, each run as a process of its own, so that
 //! nothing a lab does reaches the keyboard. The mode is put back when `watch` ends in any way that
 //! a process can notice.
+//!
+//! What is judged is decided by what the learner's files say, not by which of them an event names:
+//! the folder of all labs is watched, so that a lab's folder may go and come back.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
@@ -19,8 +22,8 @@ use console::style;
 use notify::{RecursiveMode, Watcher as _};
 
 use crate::catalog::{Catalog, Lab};
+use crate::files::State;
 use crate::progress::Progress;
-use crate::starts::{self, Files};
 
 /// How long files have to be at rest before they are judged: editors write in several steps.
 const SETTLED: Duration = Duration::from_millis(60);
@@ -55,16 +58,17 @@ pub fn watch(options: &Options) -> Result<ExitCode> {
         signal_hook::consts::SIGTERM,
         signal_hook::consts::SIGHUP,
         signal_hook::consts::SIGINT,
+        signal_hook::consts::SIGQUIT,
     ] {
         signal_hook::flag::register(signal, Arc::clone(&ended))
             .context("could not listen for signals")?;
     }
     let (tell, events) = mpsc::channel();
-    let _mode = terminal::Mode::keys_at_once()?;
+    let _mode = terminal::Mode::keys_at_once(std::io::stdin())?;
     read_keys(tell.clone());
     // Each lab in turn, until the learner has enough.
     loop {
-        match Session::begin(lab, tell.clone())?.run(&events, &ended)? {
+        match Session::begin(&catalog, lab, tell.clone())?.run(&events, &ended)? {
             Next::Quit => return Ok(ExitCode::SUCCESS),
             Next::Lab => {
                 let progress = Progress::load(&catalog.root)?;
@@ -100,8 +104,8 @@ struct Session<'c> {
     lab: &'c Lab,
     running: Option<Child>,
     waiting: VecDeque<Vec<String>>,
-    /// The learner's files as they were last judged.
-    judged: Option<Files>,
+    /// The learner's files as they were when they were last judged.
+    judged: Option<State>,
     changed_at: Option<Instant>,
     /// The next key answers the question whether to reset.
     asked_to_reset: bool,
@@ -109,18 +113,26 @@ struct Session<'c> {
 }
 
 impl<'c> Session<'c> {
-    fn begin(lab: &'c Lab, tell: Sender<Event>) -> Result<Self> {
-        let mut watcher =
-            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-                // Reading a file is an event as well, and judging reads them all.
-                if event.is_ok_and(|event| !event.kind.is_access()) {
-                    let _ = tell.send(Event::Files);
-                }
-            })
-            .context("could not watch files")?;
+    fn begin(catalog: &Catalog, lab: &'c Lab, tell: Sender<Event>) -> Result<Self> {
+        let on_event = move |event: notify::Result<notify::Event>| {
+            // Reading a file is an event as well, and judging reads them all.
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                let _ = tell.send(Event::Files);
+            }
+        };
+        // A link could lead anywhere, and what it leads to is not judged.
+        let config = notify::Config::default().with_follow_symlinks(false);
+        let mut watcher = notify::RecommendedWatcher::new(on_event, config)
+            .context("could not watch files; `cargo xtask run` judges once")?;
+        let labs = catalog.root.join("labs");
         watcher
-            .watch(&lab.dir(), RecursiveMode::Recursive)
-            .with_context(|| format!("could not watch {}", lab.dir().display()))?;
+            .watch(&labs, RecursiveMode::Recursive)
+            .with_context(|| {
+                format!(
+                    "could not watch {}; `cargo xtask run` judges once",
+                    labs.display()
+                )
+            })?;
         let mut session = Session {
             lab,
             running: None,
@@ -130,7 +142,7 @@ impl<'c> Session<'c> {
             asked_to_reset: false,
             _watcher: watcher,
         };
-        session.judge()?;
+        session.judge();
         Ok(session)
     }
 
@@ -140,6 +152,7 @@ impl<'c> Session<'c> {
                 self.stop();
                 return Ok(Next::Quit);
             }
+            self.go_on()?;
             match events.recv_timeout(TICK) {
                 Ok(Event::Key(key)) => {
                     if let Some(next) = self.press(key)? {
@@ -154,37 +167,36 @@ impl<'c> Session<'c> {
                 Ok(Event::Files) => self.changed_at = Some(Instant::now()),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            self.go_on()?;
         }
     }
 
     /// What a key means. `Some` when this lab's session ends.
     fn press(&mut self, key: u8) -> Result<Option<Next>> {
-        if std::mem::take(&mut self.asked_to_reset) {
+        const CTRL_C: u8 = 3;
+        const CTRL_D: u8 = 4;
+        if std::mem::take(&mut self.asked_to_reset) && ![CTRL_C, CTRL_D].contains(&key) {
             println!("{}", char::from(key).escape_default());
             if key.eq_ignore_ascii_case(&b'y') {
                 self.enqueue(&["reset", "--yes"]);
             } else {
                 println!("  Nothing was changed.");
-                self.footer();
+                if self.running.is_none() {
+                    self.footer();
+                }
             }
             return Ok(None);
         }
         match key.to_ascii_lowercase() {
-            // Ctrl-C and Ctrl-D arrive as keys, since the mode says so.
-            b'q' | 3 | 4 => {
+            // These arrive as keys, since the mode says so.
+            b'q' | CTRL_C | CTRL_D => {
                 println!();
                 return Ok(Some(Next::Quit));
             }
             b'n' => return Ok(Some(Next::Lab)),
             b'h' => self.enqueue(&["hint"]),
             b'l' => self.waiting.push_back(vec!["list".into()]),
-            b'r' => {
-                print!("\n  Put the start back? A copy of your files is kept. [y/N] ");
-                std::io::stdout().flush().context("could not ask")?;
-                self.asked_to_reset = true;
-            }
-            b' ' | b'\r' | b'\n' => self.judge()?,
+            b'r' => self.ask_to_reset()?,
+            b' ' | b'\r' | b'\n' => self.judge(),
             _ => {}
         }
         Ok(None)
@@ -201,25 +213,23 @@ impl<'c> Session<'c> {
                 return Ok(());
             }
             self.running = None;
-            if self.waiting.is_empty() {
+            if self.asked_to_reset {
+                // What has just been said stands between the question and its answer.
+                self.ask_to_reset()?;
+            } else if self.waiting.is_empty() {
                 self.footer();
             }
         }
         if self.changed_at.is_some_and(|at| at.elapsed() >= SETTLED) {
             self.changed_at = None;
-            // Half of a save may not be readable; the other half is another event.
-            if let Ok(files) = starts::current(self.lab)
-                && self.judged.as_ref() != Some(&files)
-            {
-                self.judge()?;
+            if self.judged != Some(State::of(self.lab)) {
+                self.judge();
             }
         }
         if let Some(verb) = self.waiting.pop_front() {
             if verb[0] == "run" {
-                // A verdict replaces the one before; what other verbs say stays beneath it.
-                console::Term::stdout()
-                    .clear_screen()
-                    .context("could not clear the screen")?;
+                self.judged = Some(State::of(self.lab));
+                clear_screen()?;
             }
             println!();
             self.running = Some(spawn(&verb)?);
@@ -227,21 +237,18 @@ impl<'c> Session<'c> {
         Ok(())
     }
 
-    fn judge(&mut self) -> Result<()> {
-        self.judged = starts::current(self.lab).ok();
+    fn judge(&mut self) {
         let run = vec!["run".to_owned(), self.lab.id().to_string()];
         if !self.waiting.contains(&run) {
             self.waiting.push_back(run);
         }
-        self.go_on_if_idle()
     }
 
-    fn go_on_if_idle(&mut self) -> Result<()> {
-        if self.running.is_none() {
-            self.go_on()
-        } else {
-            Ok(())
-        }
+    fn ask_to_reset(&mut self) -> Result<()> {
+        print!("\n  Put the start back? A copy of your files is kept. [y/N] ");
+        std::io::stdout().flush().context("could not ask")?;
+        self.asked_to_reset = true;
+        Ok(())
     }
 
     fn enqueue(&mut self, verb: &[&str]) {
@@ -269,6 +276,13 @@ impl<'c> Session<'c> {
 
     fn stop(&mut self) {
         if let Some(mut child) = self.running.take() {
+            // With the compiler that it may have started.
+            #[cfg(unix)]
+            let _ = rustix::process::kill_process_group(
+                rustix::process::Pid::from_child(&child),
+                rustix::process::Signal::TERM,
+            );
+            #[cfg(not(unix))]
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -281,13 +295,26 @@ impl Drop for Session<'_> {
     }
 }
 
-/// Runs another verb of this runner, with this terminal to write to and nothing to read from.
+/// A verdict replaces the one before; what other verbs say stays beneath it.
+fn clear_screen() -> Result<()> {
+    if std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb") {
+        return Ok(());
+    }
+    console::Term::stdout()
+        .clear_screen()
+        .context("could not clear the screen")
+}
+
+/// Runs another verb of this runner, with this terminal to write to and nothing to read from, in a
+/// process group of its own.
 fn spawn(verb: &[String]) -> Result<Child> {
     let runner = std::env::current_exe().context("could not find the runner itself")?;
     let mut command = Command::new(runner);
     if console::colors_enabled() {
         command.env("CLICOLOR_FORCE", "1");
     }
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
     command
         .args(verb)
         .stdin(Stdio::null())
@@ -321,6 +348,8 @@ fn read_keys(tell: Sender<Event>) {
 mod terminal {
     //! Keys at once and without echo; the rest of the terminal's mode stays.
 
+    use std::os::fd::AsFd;
+
     use anyhow::{Context as _, Result};
     use rustix::termios::{LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
 
@@ -329,26 +358,60 @@ mod terminal {
         isatty(std::io::stdin())
     }
 
-    /// The mode, until it is dropped.
-    pub struct Mode {
+    /// The mode of a terminal, until it is dropped.
+    pub struct Mode<T: AsFd> {
+        terminal: T,
         before: Termios,
     }
 
-    impl Mode {
-        pub fn keys_at_once() -> Result<Self> {
-            let before =
-                tcgetattr(std::io::stdin()).context("could not read the terminal's mode")?;
+    impl<T: AsFd> Mode<T> {
+        pub fn keys_at_once(terminal: T) -> Result<Self> {
+            let before = tcgetattr(&terminal).context("could not read the terminal's mode")?;
             let mut now = before.clone();
             now.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;
-            tcsetattr(std::io::stdin(), OptionalActions::Now, &now)
+            tcsetattr(&terminal, OptionalActions::Now, &now)
                 .context("could not set the terminal's mode")?;
-            Ok(Mode { before })
+            Ok(Mode { terminal, before })
         }
     }
 
-    impl Drop for Mode {
+    impl<T: AsFd> Drop for Mode<T> {
         fn drop(&mut self) {
-            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.before);
+            let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+        use super::*;
+
+        #[test]
+        fn a_panic_leaves_the_terminal_as_it_was() {
+            let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+            grantpt(&controller).expect("it is ours");
+            unlockpt(&controller).expect("it can be opened");
+            let path = ptsname(&controller, Vec::new()).expect("it has a name");
+            let terminal = std::fs::File::options()
+                .read(true)
+                .write(true)
+                .open(path.to_str().expect("a path of digits"))
+                .expect("it opens");
+            let lines = || {
+                tcgetattr(&terminal)
+                    .expect("it has a mode")
+                    .local_modes
+                    .contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
+            };
+            assert!(lines());
+            let panicked = std::panic::catch_unwind(|| {
+                let _mode = Mode::keys_at_once(&terminal).expect("it is set");
+                assert!(!lines());
+                std::panic::resume_unwind(Box::new("a bug in watch"));
+            });
+            assert!(panicked.is_err());
+            assert!(lines(), "the terminal is left without echo");
         }
     }
 }
@@ -366,7 +429,7 @@ mod terminal {
     pub struct Mode;
 
     impl Mode {
-        pub fn keys_at_once() -> Result<Self> {
+        pub fn keys_at_once(_terminal: std::io::Stdin) -> Result<Self> {
             Ok(Mode)
         }
     }

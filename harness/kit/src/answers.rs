@@ -9,6 +9,7 @@
 //! prove a claim goes through [`crate::evidence`]. Prose is read only to be shown.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -146,15 +147,23 @@ impl Answers {
             file: file.to_owned(),
             why,
         };
-        let size = std::fs::metadata(file)
-            .map_err(|error| unreadable(error.to_string()))?
-            .len();
+        let because = |error: std::io::Error| {
+            unreadable(match error.kind() {
+                ErrorKind::NotFound => "it is not there; `cargo xtask reset` puts it back".into(),
+                ErrorKind::IsADirectory => {
+                    "it is a folder; remove it, and `cargo xtask reset` puts the file back".into()
+                }
+                ErrorKind::InvalidData => "it is not UTF-8; save it in that encoding".into(),
+                _ => error.to_string(),
+            })
+        };
+        let size = std::fs::metadata(file).map_err(because)?.len();
         if size > SIZE_LIMIT {
             return Err(unreadable(format!(
                 "it is {size} bytes long, and answers take {SIZE_LIMIT} at most"
             )));
         }
-        let text = std::fs::read_to_string(file).map_err(|error| unreadable(error.to_string()))?;
+        let text = std::fs::read_to_string(file).map_err(because)?;
         Self::parse(file, text)
     }
 
