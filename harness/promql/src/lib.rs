@@ -27,15 +27,19 @@
 mod annotations;
 mod diagnostics;
 mod dialect;
+pub mod duration;
 mod eval;
 mod functions;
 mod labels;
 mod locate;
 mod query;
+pub mod routing;
 mod series;
+pub mod template;
 mod token;
 mod tree;
 mod value;
+pub mod yaml;
 
 pub use annotations::{Annotation, Level};
 pub use diagnostics::{Diagnostic, Span};

@@ -1,0 +1,81 @@
+//! A tool of this machine, and the chance that makes cases for it.
+
+use std::io::ErrorKind;
+use std::ops::Range;
+use std::path::Path;
+use std::process::Command;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// A tool that can be started.
+pub struct RealTool {
+    name: &'static str,
+}
+
+/// What a tool said.
+pub struct Answer {
+    pub success: bool,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl RealTool {
+    /// The tool, or nothing with a sentence on the screen.
+    ///
+    /// # Panics
+    /// When it is missing and `NIGHTSHIFT_REQUIRE_BACKENDS=1`.
+    pub fn find(name: &'static str, install: &str) -> Option<Self> {
+        let reason = match Command::new(name).arg("--version").output() {
+            Ok(_) => return Some(RealTool { name }),
+            Err(error) if error.kind() == ErrorKind::NotFound => "it is not installed".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let message = format!("not run: could not start {name}: {reason}; install {install}");
+        let required = std::env::var("NIGHTSHIFT_REQUIRE_BACKENDS").is_ok_and(|value| value == "1");
+        assert!(!required, "{message} (NIGHTSHIFT_REQUIRE_BACKENDS=1)");
+        println!("{message}");
+        None
+    }
+
+    pub fn run(&self, arguments: &[String], folder: &Path) -> Answer {
+        let output = Command::new(self.name)
+            .args(arguments)
+            .current_dir(folder)
+            .output()
+            .unwrap_or_else(|error| panic!("could not start {}: {error}", self.name));
+        Answer {
+            success: output.status.success(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// The usual seeds, or the one that the environment variable names.
+pub fn seeds(variable: &str, usual: Range<u64>) -> Vec<u64> {
+    match std::env::var(variable) {
+        Ok(seed) => vec![
+            seed.parse()
+                .unwrap_or_else(|error| panic!("{variable}={seed} is no seed: {error}")),
+        ],
+        Err(_) => usual.collect(),
+    }
+}
+
+/// Choices that a seed determines.
+pub struct Chance(ChaCha8Rng);
+
+impl Chance {
+    pub fn new(seed: u64) -> Self {
+        Chance(ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        (self.0.next_u64() % limit as u64) as usize
+    }
+
+    pub fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[self.below(from.len())]
+    }
+}
