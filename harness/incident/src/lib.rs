@@ -9,8 +9,11 @@
 //! Not for grading: a simulator knows what happened, and a checker decides what an answer is worth.
 
 pub mod black_friday;
+mod calendar;
 pub mod chance;
 pub mod heap_week;
 pub mod pool;
+pub mod queueing;
+pub mod service;
 pub mod stampede;
 pub mod variants;

@@ -10,6 +10,7 @@ use super::{
     AlertState, BOUNDS, DATABASE_CONNECTIONS, Detector, Minute, OTHER_CONNECTIONS, Response, Run,
     real, signed,
 };
+use crate::calendar::rfc3339;
 use crate::chance::Chance;
 
 /// Who writes in the events: the names that a blameless document does without.
@@ -74,38 +75,6 @@ pub(super) fn lines(events: &[Event]) -> String {
 
 fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("a text is always JSON")
-}
-
-/// RFC 3339 with the offset of the zone. The calendar is Howard Hinnant's `civil_from_days`.
-fn rfc3339(unix: i64, zone: i64) -> String {
-    let local = unix + 60 * zone;
-    let (days, second) = (local.div_euclid(86_400), local.rem_euclid(86_400));
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let offset = if zone == 0 {
-        "Z".to_owned()
-    } else {
-        let sign = if zone < 0 { '-' } else { '+' };
-        format!("{sign}{:02}:{:02}", zone.abs() / 60, zone.abs() % 60)
-    };
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}{offset}",
-        second / 3_600,
-        second / 60 % 60,
-        second % 60
-    )
 }
 
 /// Events of one source, numbered.
