@@ -25,6 +25,7 @@
 //! at are bounded, and each bound is an error.
 
 mod annotations;
+pub mod dashboard;
 mod diagnostics;
 mod dialect;
 pub mod duration;

@@ -1,0 +1,330 @@
+//! What a dashboard shows over a storage, in one view.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::{Engine, Labels, METRIC_NAME, Point, Query, Row, Storage, Value};
+
+use super::variables::{Values, interval};
+use super::{COLUMNS, Calculation, Dashboard, Field, Mapped, Mapping, Panel, Signal, Target, unit};
+
+/// The width of a dashboard on a screen, in pixels: a point for each, at the most.
+const SCREEN: u32 = 1_600;
+/// The fewest points that a panel asks for, however narrow it is.
+const FEWEST_POINTS: u32 = 60;
+
+/// When, and with what chosen, somebody looks at a dashboard.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct View {
+    /// The left edge, in milliseconds since the Unix epoch.
+    pub from_ms: i64,
+    /// The right edge: "now".
+    pub to_ms: i64,
+    /// How often Prometheus scrapes, as its data source in Grafana is told.
+    pub scrape_interval: Duration,
+    /// Values of variables, other than those with which the dashboard opens.
+    pub chosen: HashMap<String, String>,
+}
+
+impl View {
+    /// From one time to another, both in milliseconds, with a scrape every 15 s.
+    pub fn new(from_ms: i64, to_ms: i64) -> Self {
+        Self {
+            from_ms,
+            to_ms,
+            scrape_interval: Duration::from_secs(15),
+            chosen: HashMap::new(),
+        }
+    }
+
+    /// The hour up to a moment.
+    pub fn last_hour(to_ms: i64) -> Self {
+        Self::new(to_ms - 3_600_000, to_ms)
+    }
+
+    /// The same view with a variable set.
+    #[must_use]
+    pub fn choosing(mut self, variable: &str, value: &str) -> Self {
+        self.chosen.insert(variable.to_owned(), value.to_owned());
+        self
+    }
+}
+
+/// What one panel shows.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Shown {
+    /// The index in [`Dashboard::panels`].
+    pub panel: usize,
+    /// The numbers: one for each series and calculation, of the last moment where the panel shows
+    /// series over time. Without any, the panel says "No data".
+    pub readings: Vec<Reading>,
+    /// The series as they are drawn, by their names. Of an instant query one point each.
+    pub series: Vec<(String, Row)>,
+    /// Why there is nothing to see, where a query failed or another data source would be asked.
+    pub trouble: Option<String>,
+}
+
+/// One number on a panel.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Reading {
+    /// The series' name, from the legend.
+    pub name: String,
+    /// `None` where the series has no value.
+    pub value: Option<f64>,
+    /// As it is written.
+    pub text: String,
+    /// As the dashboard names it; `None` where the panel does not color by value.
+    pub color: Option<String>,
+}
+
+impl Reading {
+    /// What the color stands for.
+    pub fn signal(&self) -> Option<Signal> {
+        Signal::of(self.color.as_deref()?)
+    }
+}
+
+impl Shown {
+    /// The worst signal among the readings: what catches the eye.
+    pub fn signal(&self) -> Option<Signal> {
+        self.readings.iter().filter_map(Reading::signal).max()
+    }
+
+    /// The only number, where there is exactly one.
+    pub fn value(&self) -> Option<f64> {
+        match self.readings.as_slice() {
+            [reading] => reading.value,
+            _ => None,
+        }
+    }
+}
+
+pub(super) fn dashboard(
+    dashboard: &Dashboard,
+    engine: &Engine,
+    storage: &Storage,
+    view: &View,
+) -> Vec<Shown> {
+    let mut values = Values::of(dashboard, Some(storage), view);
+    dashboard
+        .panels
+        .iter()
+        .enumerate()
+        .map(|(index, panel)| {
+            let interval = interval(view, points(panel), panel.min_interval);
+            values.interval(interval, view);
+            let looker = Looker {
+                engine,
+                storage,
+                view,
+                values: &values,
+                interval,
+            };
+            looker.panel(index, panel)
+        })
+        .collect()
+}
+
+/// How many points a panel asks for.
+fn points(panel: &Panel) -> u32 {
+    panel.max_points.unwrap_or_else(|| {
+        let width = panel.grid.map_or(COLUMNS / 2, |grid| grid.width);
+        (SCREEN * width.min(COLUMNS) / COLUMNS).max(FEWEST_POINTS)
+    })
+}
+
+struct Looker<'a> {
+    engine: &'a Engine,
+    storage: &'a Storage,
+    view: &'a View,
+    values: &'a Values,
+    interval: Duration,
+}
+
+impl Looker<'_> {
+    fn panel(&self, index: usize, panel: &Panel) -> Shown {
+        let mut shown = Shown {
+            panel: index,
+            readings: Vec::new(),
+            series: Vec::new(),
+            trouble: None,
+        };
+        for target in panel.targets.iter().filter(|target| !target.hidden) {
+            let source = target.source.as_deref().or(panel.source.as_deref());
+            if let Some(other) = source.filter(|source| *source != "prometheus") {
+                shown.trouble = Some(format!("what {other} would answer is not known here"));
+                continue;
+            }
+            match self.ask(panel, target) {
+                Ok(rows) => shown.series.extend(rows),
+                // One query that fails leaves the panel with an error sign, whatever the others say.
+                Err(trouble) => shown.trouble = Some(trouble),
+            }
+        }
+        let calculations: &[Calculation] = if panel.reduces() {
+            &panel.calculations
+        } else {
+            &[Calculation::LastNotNull]
+        };
+        for (name, row) in &shown.series {
+            let numbers: Vec<f64> = row.points.iter().map(|point| point.value).collect();
+            for calculation in calculations {
+                shown
+                    .readings
+                    .push(reading(panel, name, calculation.of(&numbers), &numbers));
+            }
+        }
+        if shown.readings.is_empty() && shown.trouble.is_none() {
+            // A mapping of "no value" makes something out of nothing.
+            let nothing = reading(panel, "", None, &[]);
+            if nothing.color.is_some() && mapped(&panel.field.mappings, None).is_some() {
+                shown.readings.push(nothing);
+            }
+        }
+        shown
+    }
+
+    fn ask(&self, panel: &Panel, target: &Target) -> Result<Vec<(String, Row)>, String> {
+        let expression = self.values.filled(&target.expression).map_err(|unknown| {
+            format!("the query names ${unknown}, and there is no such variable")
+        })?;
+        let query = Query::parse(&expression).map_err(|diagnostic| diagnostic.to_string())?;
+        let at_ms = self.view.to_ms;
+        let answer = if target.instant {
+            self.engine.instant(self.storage, &query, at_ms)
+        } else {
+            let step_ms = i64::try_from(self.interval.as_millis()).unwrap_or(60_000);
+            // Grafana aligns the steps, so that a reload does not move them.
+            let start_ms = self.view.from_ms.div_euclid(step_ms) * step_ms;
+            self.engine
+                .range(self.storage, &query, start_ms, at_ms, self.interval)
+        };
+        let rows = match answer.map_err(|error| error.to_string())?.value {
+            Value::Matrix(rows) => rows,
+            Value::Vector(samples) => samples
+                .into_iter()
+                .map(|sample| Row {
+                    points: vec![Point {
+                        timestamp_ms: sample.timestamp_ms,
+                        value: sample.value,
+                    }],
+                    labels: sample.labels,
+                })
+                .collect(),
+            Value::Scalar(point) => vec![Row {
+                labels: Labels::empty(),
+                points: vec![point],
+            }],
+            Value::String(_) => return Err("the query answers with a text".to_owned()),
+        };
+        // A number on a panel is of now: a series that ended before the last step shows its last
+        // value all the same, as in Grafana.
+        Ok(rows
+            .into_iter()
+            .map(|row| (name(panel, target, &row.labels, &expression), row))
+            .collect())
+    }
+}
+
+/// The name of a series: its legend with the labels filled in, or its labels.
+fn name(panel: &Panel, target: &Target, labels: &Labels, expression: &str) -> String {
+    if !target.legend.is_empty() && target.legend != "__auto" {
+        let mut out = String::new();
+        let mut rest = target.legend.as_str();
+        while let Some((before, after)) = rest.split_once("{{") {
+            out.push_str(before);
+            match after.split_once("}}") {
+                Some((label, later)) => {
+                    out.push_str(labels.value(label.trim()));
+                    rest = later;
+                }
+                None => {
+                    out.push_str("{{");
+                    rest = after;
+                }
+            }
+        }
+        out.push_str(rest);
+        return out;
+    }
+    if labels.is_empty() {
+        return if panel.title.is_empty() {
+            expression.to_owned()
+        } else {
+            panel.title.clone()
+        };
+    }
+    let metric = labels.value(METRIC_NAME);
+    format!("{metric}{}", labels.without(&[METRIC_NAME]).braced())
+}
+
+fn reading(panel: &Panel, name: &str, value: Option<f64>, of: &[f64]) -> Reading {
+    let field = &panel.field;
+    let mapping = mapped(&field.mappings, value);
+    let text = mapping
+        .and_then(|mapping| mapping.text.clone())
+        .unwrap_or_else(|| match value {
+            Some(value) => unit::text(value, &field.unit, field.decimals),
+            None => field.no_value.clone().unwrap_or_else(|| "No data".into()),
+        });
+    let color = if panel.colored {
+        mapping
+            .and_then(|mapping| mapping.color.clone())
+            .or_else(|| {
+                let (min, max) = bounds(field, of);
+                let value = value.filter(|value| !value.is_nan())?;
+                let color = field.thresholds.color(value, min, max)?;
+                Some(color.to_owned())
+            })
+    } else {
+        None
+    };
+    Reading {
+        name: name.to_owned(),
+        value,
+        text,
+        color,
+    }
+}
+
+/// The bounds between which a percentage lies: those of the field, or those of the data.
+fn bounds(field: &Field, of: &[f64]) -> (Option<f64>, Option<f64>) {
+    let extreme = |pick: fn(f64, f64) -> f64| of.iter().copied().reduce(pick);
+    let by_unit = |value: f64| match field.unit.as_str() {
+        "percentunit" | "percent" => Some(value),
+        _ => None,
+    };
+    let full = if field.unit == "percentunit" {
+        1.0
+    } else {
+        100.0
+    };
+    (
+        field.min.or(by_unit(0.0)).or_else(|| extreme(f64::min)),
+        field.max.or(by_unit(full)).or_else(|| extreme(f64::max)),
+    )
+}
+
+/// The first mapping that is for a value.
+fn mapped(mappings: &[Mapping], value: Option<f64>) -> Option<&Mapping> {
+    mappings
+        .iter()
+        .find(|mapping| match (&mapping.what, value) {
+            (Mapped::Null, None) => true,
+            (Mapped::NaN, Some(value)) => value.is_nan(),
+            (Mapped::Value(text), Some(value)) => {
+                text.trim().parse::<f64>().is_ok_and(|given| given == value)
+            }
+            (Mapped::Range(from, to), Some(value)) => {
+                !value.is_nan()
+                    && from.is_none_or(|from| value >= from)
+                    && to.is_none_or(|to| value <= to)
+            }
+            (Mapped::Regex(pattern), Some(value)) => regex::Regex::new(pattern)
+                .is_ok_and(|pattern| pattern.is_match(&crate::Decimal(value).to_string())),
+            _ => false,
+        })
+}
