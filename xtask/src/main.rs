@@ -25,6 +25,7 @@ mod hint;
 mod list;
 mod new;
 mod next;
+mod query;
 mod reset;
 mod run;
 mod verify;
@@ -65,6 +66,8 @@ enum Verb {
     Bench(bench::Options),
     /// Judge all or some labs and report, also as JSON or JUnit
     Grade(grade::Options),
+    /// Ask a dump of metrics in PromQL: a table, a picture or JSON
+    Query(query::Options),
     /// What is installed here, and what each missing thing would enable
     Doctor(doctor::Options),
     /// For maintainers: make the files of a new lab
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         Some(Verb::Fixture(options)) => fixture::fixture(&options),
         Some(Verb::Bench(options)) => bench::bench(&options),
         Some(Verb::Grade(options)) => grade::grade(&options),
+        Some(Verb::Query(options)) => query::query(&options),
         Some(Verb::Doctor(options)) => doctor::doctor(&options),
         Some(Verb::Verify(options)) => verify::verify(&options),
     };
