@@ -1,0 +1,125 @@
+//! What happened and what was said, side by side.
+
+use std::fmt;
+
+use crate::Clock;
+
+/// Columns of a line.
+const WIDTH: usize = 78;
+/// Lines of a timeline that are shown; what is cut out of the middle is counted.
+const SHOWN: usize = 28;
+
+/// Whose line it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// What the simulator did: a fault begins, a spike ends.
+    Happened,
+    /// What the learner's configuration said: an alert, a notification, a panel's color.
+    Said,
+    /// What the checker demands: the latest time for something to be said.
+    Due,
+}
+
+/// Entries in the order of time, printed with the time of day and the time since the origin.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Timeline {
+    clock: Clock,
+    entries: Vec<(i64, Lane, String)>,
+}
+
+impl Timeline {
+    /// An empty timeline whose spans count from a moment: the start of the fault, mostly.
+    pub fn from(origin_ms: i64) -> Self {
+        Timeline {
+            clock: Clock::from(origin_ms),
+            entries: Vec::new(),
+        }
+    }
+
+    /// Adds an entry; the order in which entries come does not matter.
+    pub fn add(&mut self, at_ms: i64, lane: Lane, text: impl Into<String>) {
+        self.entries.push((at_ms, lane, text.into()));
+    }
+
+    /// The entries in the order of time; of the same moment what happened stands before what was
+    /// said, and what was due at the end.
+    pub fn entries(&self) -> Vec<(i64, Lane, &str)> {
+        let mut entries: Vec<(i64, Lane, &str)> = self
+            .entries
+            .iter()
+            .map(|(at, lane, text)| (*at, *lane, text.as_str()))
+            .collect();
+        // The sort is stable: what was added first stands first.
+        entries.sort_by_key(|&(at, lane, _)| (at, lane));
+        entries
+    }
+}
+
+/// A line for each entry, at most 78 columns wide; a long timeline loses its middle.
+impl fmt::Display for Timeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entries = self.entries();
+        let cut = entries.len().saturating_sub(SHOWN);
+        for (nth, (at, lane, text)) in entries.iter().enumerate() {
+            if cut > 0 && nth == SHOWN / 2 {
+                writeln!(f, "  … {cut} more …")?;
+            }
+            if cut > 0 && (SHOWN / 2..SHOWN / 2 + cut).contains(&nth) {
+                continue;
+            }
+            let mark = match lane {
+                Lane::Happened => "*",
+                Lane::Said => ">",
+                Lane::Due => "!",
+            };
+            let line = format!(
+                "  {}  {:>7}  {mark} {text}",
+                self.clock.time(*at),
+                self.clock.since(*at)
+            );
+            if line.chars().count() > WIDTH {
+                let kept: String = line.chars().take(WIDTH - 1).collect();
+                writeln!(f, "{kept}…")?;
+            } else {
+                writeln!(f, "{line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_stand_in_the_order_of_time_within_eighty_columns() {
+        let mut timeline = Timeline::from(600_000);
+        timeline.add(900_000, Lane::Due, "someone has to be told");
+        timeline.add(
+            900_000,
+            Lane::Said,
+            format!("PoolSaturated {}", "x".repeat(90)),
+        );
+        timeline.add(600_000, Lane::Happened, "a slow query");
+        let text = timeline.to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "  00:10:00       0s  * a slow query");
+        assert!(lines[1].contains("5m00s  > PoolSaturated"));
+        assert!(lines[2].ends_with("! someone has to be told"));
+        assert!(lines.iter().all(|line| line.chars().count() <= 80));
+    }
+
+    #[test]
+    fn a_long_timeline_shows_its_two_ends_and_counts_the_rest() {
+        let mut timeline = Timeline::from(0);
+        for nth in 0..100 {
+            timeline.add(nth * 1_000, Lane::Said, format!("entry {nth}"));
+        }
+        let text = timeline.to_string();
+        assert!(text.contains("entry 0\n") && text.contains("entry 99\n"));
+        assert!(text.contains("… 72 more …"));
+        assert_eq!(text.lines().count(), SHOWN + 1);
+    }
+}
