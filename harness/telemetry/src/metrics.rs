@@ -53,7 +53,7 @@ pub const MAX_TEXT_BYTES: usize = 64 << 20;
 /// The longest line that is read, in bytes.
 pub const MAX_LINE_BYTES: usize = 64 << 10;
 /// The most samples in one scrape.
-pub const MAX_SAMPLES: usize = 500_000;
+pub const MAX_SAMPLES: usize = 1_000_000;
 /// The most families in one scrape.
 pub const MAX_FAMILIES: usize = 100_000;
 /// The most labels on one sample or exemplar.
