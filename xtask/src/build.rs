@@ -1,4 +1,4 @@
-//! Building a checker: one cargo call, its messages read, its noise kept away.
+//! Building a checker, or a program of the harness: one cargo call, its messages read, its noise kept away.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -21,14 +21,40 @@ pub const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// A compiler that maps more than this, in bytes, reads a file without an end.
 const MEMORY: u64 = 12 << 30;
 
+/// Which binary of a package to build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Its `[[test]]` named `check`.
+    Checker,
+    /// Its program, which has the package's name.
+    Program,
+}
+
+impl What {
+    /// The kind of target that cargo names in its messages.
+    fn kind(self) -> &'static str {
+        match self {
+            What::Checker => "test",
+            What::Program => "bin",
+        }
+    }
+
+    /// What a person reads who waits for it.
+    fn name(self) -> &'static str {
+        match self {
+            What::Checker => "the checker",
+            What::Program => "the program",
+        }
+    }
+}
+
 /// What to build.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The folder of the workspace.
     pub root: PathBuf,
     pub packages: Vec<String>,
-    /// The name of the `[[test]]` target: `check`.
-    pub test: String,
+    pub what: What,
     /// Keep going when one package does not compile, to judge the others.
     pub keep_going: bool,
     /// Where to build, unless it is the workspace's own place.
@@ -41,9 +67,17 @@ impl Plan {
         Plan {
             root: root.to_owned(),
             packages,
-            test: "check".into(),
+            what: What::Checker,
             keep_going: false,
             target_dir: None,
+        }
+    }
+
+    /// The program of a package of the harness.
+    fn program(root: &Path, package: &str) -> Self {
+        Plan {
+            what: What::Program,
+            ..Plan::checkers(root, vec![package.to_owned()])
         }
     }
 }
@@ -146,8 +180,10 @@ pub fn build(plan: &Plan) -> Result<Built> {
     let mut command = cargo();
     command
         .current_dir(&plan.root)
-        .args(["test", "--no-run", "--test"])
-        .arg(&plan.test)
+        .args(match plan.what {
+            What::Checker => &["test", "--no-run", "--test", "check"][..],
+            What::Program => &["build", "--bins"],
+        })
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -174,8 +210,9 @@ pub fn build(plan: &Plan) -> Result<Built> {
     let words = follow(cargo.stderr.take().expect("it is piped"), tell.clone());
     let messages = cargo.stdout.take().expect("it is piped");
     let packages = plan.packages.clone();
-    let reader = thread::spawn(move || read_messages(messages, &packages, &tell));
-    let (mut built, in_time) = show_progress(&heard, &mut cargo)?;
+    let what = plan.what;
+    let reader = thread::spawn(move || read_messages(messages, &packages, what, &tell));
+    let (mut built, in_time) = show_progress(&heard, &mut cargo, what)?;
     if in_time && built.has_all(&plan.packages) {
         built._epilogue = Epilogue(Some(thread::spawn(move || {
             let _ = (reader.join(), words.join(), cargo.wait());
@@ -193,6 +230,23 @@ pub fn build(plan: &Plan) -> Result<Built> {
         built.trouble = Some(words);
     }
     Ok(built)
+}
+
+/// Builds the program of a package of the harness, which the runner does not link: whoever never
+/// asks for it never waits for it.
+///
+/// # Errors
+/// When cargo cannot be started, and when the package does not compile.
+pub fn program(root: &Path, package: &str) -> Result<PathBuf> {
+    let mut built = build(&Plan::program(root, package))?;
+    match built.binaries.remove(package) {
+        Some(path) => Ok(path),
+        None => {
+            let words = built.trouble.take();
+            let words = words.unwrap_or_else(|| built.words_about(package));
+            bail!("could not build `{package}`, which your files have no part in\n{words}")
+        }
+    }
 }
 
 /// What is heard of cargo while it builds.
@@ -236,7 +290,7 @@ struct Diagnostic {
 
 /// Reads cargo's messages to their end, and tells what they come to as soon as no message about
 /// `packages` can follow.
-fn read_messages(messages: impl Read, packages: &[String], tell: &mpsc::Sender<Heard>) {
+fn read_messages(messages: impl Read, packages: &[String], what: What, tell: &mpsc::Sender<Heard>) {
     let mut built = Built::default();
     let mut told = false;
     for line in BufReader::new(messages).lines().map_while(Result::ok) {
@@ -245,7 +299,7 @@ fn read_messages(messages: impl Read, packages: &[String], tell: &mpsc::Sender<H
                 package_id,
                 target,
                 executable: Some(executable),
-            }) if target.kind.iter().any(|kind| kind == "test") => {
+            }) if target.kind.iter().any(|kind| kind == what.kind()) => {
                 built.binaries.insert(package_name(&package_id), executable);
                 if !told && built.has_all(packages) {
                     told = true;
@@ -313,7 +367,11 @@ fn follow(stderr: impl Read + Send + 'static, tell: mpsc::Sender<Heard>) -> Join
 
 /// Shows what cargo compiles until it is known what comes of it. The flag is `false` when the limit
 /// passed first, and cargo was killed.
-fn show_progress(heard: &mpsc::Receiver<Heard>, cargo: &mut Child) -> Result<(Built, bool)> {
+fn show_progress(
+    heard: &mpsc::Receiver<Heard>,
+    cargo: &mut Child,
+    what: What,
+) -> Result<(Built, bool)> {
     let started = Instant::now();
     let spinner = ProgressBar::new_spinner()
         .with_style(ProgressStyle::with_template("{spinner} {msg}").expect("a template of ours"));
@@ -344,7 +402,8 @@ fn show_progress(heard: &mpsc::Receiver<Heard>, cargo: &mut Child) -> Result<(Bu
             spinner.tick();
         }
         if !drawn && !told && started.elapsed() > PATIENCE {
-            eprintln!("building the checker and what it needs; the first time takes longest");
+            let what = what.name();
+            eprintln!("building {what} and what it needs; the first time takes longest");
             told = true;
         }
         if in_time && started.elapsed() > LIMIT {
@@ -394,7 +453,7 @@ mod tests {
     fn read(text: &str, packages: &[&str]) -> Built {
         let packages: Vec<String> = packages.iter().map(|&name| name.to_owned()).collect();
         let (tell, told) = mpsc::channel();
-        read_messages(text.as_bytes(), &packages, &tell);
+        read_messages(text.as_bytes(), &packages, What::Checker, &tell);
         drop(tell);
         let mut told = told.iter();
         let Some(Heard::Built(built)) = told.next() else {

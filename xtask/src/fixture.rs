@@ -1,7 +1,7 @@
 //! `fixture`: a dump of another system, made from a seed, to practice on.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -9,7 +9,7 @@ use kit::seed::Seed;
 use serde::Deserialize;
 
 use crate::build;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Lab};
 use crate::progress::FOLDER;
 use crate::screen::{self, command};
 
@@ -35,13 +35,22 @@ struct Variant {
     truth: String,
 }
 
-pub fn fixture(options: &Options) -> Result<ExitCode> {
-    let catalog = Catalog::load()?;
-    let lab = catalog.find(&options.lab)?;
+/// A variant that was written to a folder.
+pub struct Written {
+    /// In the order of the dump.
+    pub files: Vec<PathBuf>,
+    pub truth: String,
+}
+
+/// Makes the variant of a lab and writes its files to `out`, or below `.nightshift`.
+///
+/// # Errors
+/// When the lab has no variants, and when something cannot be written.
+pub fn make(catalog: &Catalog, lab: &Lab, seed: Seed, out: Option<&Path>) -> Result<Written> {
     let output = build::cargo()
         .current_dir(&catalog.root)
         .args(["run", "--quiet", "--package", "incident", "--"])
-        .args([lab.id().to_string(), options.seed.to_string()])
+        .args([lab.id().to_string(), seed.to_string()])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
@@ -51,18 +60,35 @@ pub fn fixture(options: &Options) -> Result<ExitCode> {
     }
     let variant: Variant = serde_json::from_slice(&output.stdout)
         .context("could not read what the simulator wrote")?;
-    let folder = options.out.clone().unwrap_or_else(|| {
-        let name = format!("{}-seed-{}", lab.slug, options.seed);
-        catalog.root.join(FOLDER).join("fixtures").join(name)
-    });
+    let folder = out.map_or_else(
+        || {
+            let name = format!("{}-seed-{seed}", lab.slug);
+            catalog.root.join(FOLDER).join("fixtures").join(name)
+        },
+        Path::to_owned,
+    );
     fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
+    let mut files = Vec::new();
     for (name, text) in &variant.files {
         let path = folder.join(name);
         fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))?;
-        println!("{}", lab.relative(&path));
+        files.push(path);
+    }
+    Ok(Written {
+        files,
+        truth: variant.truth,
+    })
+}
+
+pub fn fixture(options: &Options) -> Result<ExitCode> {
+    let catalog = Catalog::load()?;
+    let lab = catalog.find(&options.lab)?;
+    let written = make(&catalog, lab, options.seed, options.out.as_deref())?;
+    for path in &written.files {
+        println!("{}", lab.relative(path));
     }
     if options.truth {
-        println!("\n{}", screen::indented(&variant.truth, 2));
+        println!("\n{}", screen::indented(&written.truth, 2));
     } else {
         let again = format!(
             "cargo xtask fixture {} --seed {} --truth",

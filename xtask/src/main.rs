@@ -29,6 +29,7 @@ mod query;
 mod reset;
 mod run;
 mod verify;
+mod view;
 mod watch;
 
 use std::process::ExitCode;
@@ -62,6 +63,8 @@ enum Verb {
     Reset(reset::Options),
     /// Make a dump of another system from a seed, to practice on
     Fixture(fixture::Options),
+    /// Look at a dump as a picture: one page for a browser, which needs no network
+    View(view::Options),
     /// Measure the figures that a lab names, and judge them with their spread
     Bench(bench::Options),
     /// Judge all or some labs and report, also as JSON or JUnit
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Some(Verb::Diff(options)) => diff::diff(&options),
         Some(Verb::Reset(options)) => reset::reset(&options),
         Some(Verb::Fixture(options)) => fixture::fixture(&options),
+        Some(Verb::View(options)) => view::view(&options),
         Some(Verb::Bench(options)) => bench::bench(&options),
         Some(Verb::Grade(options)) => grade::grade(&options),
         Some(Verb::Query(options)) => query::query(&options),

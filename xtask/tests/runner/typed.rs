@@ -54,6 +54,13 @@ fn bad_input_gets_a_sentence_that_says_what_to_do() {
         ),
         (&["hint", "stampede", "caches"], 2, "unexpected argument"),
         (&["reset", "nothing"], 2, "there is no lab"),
+        (&["view", "nothing"], 2, "there is no lab"),
+        (&["view", "18.1.2"], 2, "comes without a dump"),
+        (
+            &["view", "18.1.1", "--serve", "--output", "page.html"],
+            2,
+            "cannot be used with",
+        ),
         (
             &["grade", "--submission", "/no/such/folder"],
             2,
