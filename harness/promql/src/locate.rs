@@ -25,6 +25,7 @@ pub(crate) fn failure(query: &str, tokens: &Tokens, message: &str) -> Diagnostic
             return unknown_function(query, tokens, name);
         }
         let span = smallest(query, tokens, message).unwrap_or_else(|| whole(query));
+        let span = wrong_argument(query, span, message).unwrap_or(span);
         return explain(query, span, message);
     }
     misplaced(query, tokens)
@@ -93,6 +94,48 @@ fn smallest(query: &str, tokens: &Tokens, message: &str) -> Option<Span> {
             .and_then(|tokens| query::parse(&tokens.normalized(part)).err())
             .is_some_and(|found| found == message)
     })
+}
+
+/// The argument of the call under the span that has the type which the message complains of.
+fn wrong_argument(query: &str, call: Span, message: &str) -> Option<Span> {
+    use promql_parser::parser::value::ValueType as Found;
+    let (_, found) = message
+        .strip_prefix("expected type ")?
+        .rsplit_once(", got ")?;
+    let found = match found {
+        "vector" => Found::Vector,
+        "matrix" => Found::Matrix,
+        "scalar" => Found::Scalar,
+        _ => Found::String,
+    };
+    let text = call.text(query);
+    let tokens = Tokens::read(text, crate::dialect::Dialect::V3).ok()?;
+    let open = tokens.list.iter().position(|token| token.is(text, "("))?;
+    let close = close_of(text, &tokens, open)?;
+    let mut from = open + 1;
+    let mut depth = 0usize;
+    for at in open + 1..=close {
+        let token = tokens.list[at];
+        let ends = at == close || (depth == 0 && token.is(text, ","));
+        if ["(", "[", "{"].iter().any(|sign| token.is(text, sign)) {
+            depth += 1;
+        } else if at < close && [")", "]", "}"].iter().any(|sign| token.is(text, sign)) {
+            depth = depth.saturating_sub(1);
+        }
+        if !ends || from >= at {
+            continue;
+        }
+        let span = tokens.list[from].span.to(tokens.list[at - 1].span);
+        let argument = span.text(text);
+        let parsed = Tokens::read(argument, crate::dialect::Dialect::V3)
+            .ok()
+            .and_then(|tokens| query::parse(&tokens.normalized(argument)).ok());
+        if parsed.is_some_and(|expr| expr.value_type() == found) {
+            return Some(Span::new(call.start + span.start, call.start + span.end));
+        }
+        from = at + 1;
+    }
+    None
 }
 
 fn unknown_function(query: &str, tokens: &Tokens, name: &str) -> Diagnostic {
@@ -216,12 +259,7 @@ fn help(query: &str, span: Span, text: &str) -> Option<String> {
             .into_iter()
             .find(|held| held.to_string() == name)
         };
-        let inner = span.text(query);
-        let argument = inner
-            .split_once('(')
-            .and_then(|(_, rest)| rest.strip_suffix(')'))
-            .unwrap_or("…");
-        return type_help(of(wanted)?, of(found)?, argument);
+        return type_help(of(wanted)?, of(found)?, span.text(query));
     }
     Some(
         match text {
@@ -300,6 +338,9 @@ fn misplaced(query: &str, tokens: &Tokens) -> Option<Diagnostic> {
                     && (is(at + 1, "by") || is(at + 1, "without"))
                 {
                     at += 1;
+                    if let Some(failure) = check_labels(query, tokens, at) {
+                        return Some(failure);
+                    }
                     at = labels(query, tokens, at)?;
                     if !is(at + 1, "(") {
                         return Some(unexpected(
@@ -413,6 +454,9 @@ fn misplaced(query: &str, tokens: &Tokens) -> Option<Diagnostic> {
                         ));
                     }
                 } else if keyword(&["by", "without"]) {
+                    if let Some(failure) = check_labels(query, tokens, at) {
+                        return Some(failure);
+                    }
                     at = labels(query, tokens, at)?;
                 } else if keyword(&["and", "or", "unless", "atan2"])
                     || (token.kind == Kind::Sign
@@ -437,6 +481,9 @@ fn misplaced(query: &str, tokens: &Tokens) -> Option<Diagnostic> {
                         if is(at + 1, group) {
                             at += 1;
                             if is(at + 1, "(") {
+                                if let Some(failure) = check_labels(query, tokens, at) {
+                                    return Some(failure);
+                                }
                                 at = labels(query, tokens, at)?;
                             }
                         }
@@ -500,6 +547,50 @@ fn close_of(query: &str, tokens: &Tokens, at: usize) -> Option<usize> {
                 return Some(nth);
             }
         }
+    }
+    None
+}
+
+/// What is wrong with the label list after a keyword, if there is one and something is.
+fn check_labels(query: &str, tokens: &Tokens, at: usize) -> Option<Diagnostic> {
+    let list = &tokens.list;
+    if !list.get(at + 1).is_some_and(|token| token.is(query, "(")) {
+        return None;
+    }
+    let mut label_next = true;
+    for nth in at + 2..list.len() {
+        let token = list[nth];
+        let help = match list[at].text(query) {
+            text if text.starts_with("group_") => {
+                "the parentheses after group_left and group_right hold labels to copy: write group_left() (…)"
+            }
+            _ => "these parentheses hold label names, separated by commas",
+        };
+        if label_next {
+            if token.is(query, ")") {
+                return None;
+            }
+            if !matches!(token.kind, Kind::Word | Kind::String) {
+                return Some(unexpected(
+                    query,
+                    tokens,
+                    nth,
+                    "in grouping opts, expected label",
+                    help,
+                ));
+            }
+        } else if token.is(query, ")") {
+            return None;
+        } else if !token.is(query, ",") {
+            return Some(unexpected(
+                query,
+                tokens,
+                nth,
+                "in grouping opts, expected \",\" or \")\"",
+                help,
+            ));
+        }
+        label_next = !label_next;
     }
     None
 }
@@ -625,7 +716,10 @@ fn unexpected(query: &str, tokens: &Tokens, at: usize, wanted: &str, help: &str)
         Some(token) => Diagnostic::new(
             query,
             token.span,
-            format!("unexpected {}, {wanted}", describe(query, *token)),
+            match wanted.strip_prefix("in ") {
+                Some(_) => format!("unexpected {} {wanted}", describe(query, *token)),
+                None => format!("unexpected {}, {wanted}", describe(query, *token)),
+            },
         ),
         None => {
             let end = query.trim_end().len();
@@ -654,8 +748,8 @@ mod tests {
         for (query, message, place) in [
             (
                 "sum(rate(x))",
-                "1:5: parse error: expected type range vector in call to function \"rate\", got instant vector",
-                "rate(x)",
+                "1:10: parse error: expected type range vector in call to function \"rate\", got instant vector",
+                "x",
             ),
             (
                 "a + foo(b)",
@@ -687,7 +781,11 @@ mod tests {
                 "1:5: parse error: unexpected identifier \"b\" in label matching, expected string",
                 "b",
             ),
-            ("rate(x[5])", "1:6: parse error: it never comes to this", ""),
+            (
+                "a * on(x) group_left (b > 1)",
+                "1:25: parse error: unexpected \">\" in grouping opts, expected \",\" or \")\"",
+                ">",
+            ),
             ("x +", "1:4: parse error: unexpected end of input", ""),
             ("sum(x", "1:4: parse error: unclosed left parenthesis", "("),
             (
@@ -701,13 +799,6 @@ mod tests {
                 "=",
             ),
         ] {
-            if query == "rate(x[5])" {
-                assert!(
-                    Query::parse(query).is_ok(),
-                    "a number is a duration in version 3"
-                );
-                continue;
-            }
             assert_eq!(
                 told(query),
                 (message.to_owned(), place.to_owned()),

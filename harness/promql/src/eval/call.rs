@@ -154,7 +154,14 @@ impl Evaluator<'_> {
 
     fn timestamp(&self, argument: &Node, grid: Grid) -> Result<Vec<Track>> {
         let mut tracks = match &argument.bare().kind {
-            Kind::Selector(selector) => self.select_times(selector, grid)?,
+            Kind::Selector(selector) => {
+                let mut selector = selector.clone();
+                // Prometheus forgets the offset here; so must who agrees with it.
+                if selector.place.at.is_some() {
+                    selector.place.offset_ms = 0;
+                }
+                self.select_times(&selector, grid)?
+            }
             _ => {
                 let mut tracks = self.vector(argument, grid)?;
                 for track in &mut tracks {

@@ -4,5 +4,6 @@
 //! unless `NIGHTSHIFT_REQUIRE_BACKENDS=1`. Cases are made from seeds; a failure prints its seed and
 //! how to run it alone.
 
+mod agreement;
 mod routes;
 mod tool;
