@@ -11,7 +11,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
@@ -80,9 +80,6 @@ struct State {
 struct Kept {
     received: Vec<Received>,
     answered: Vec<Answered>,
-    arrived: usize,
-    held: Option<Duration>,
-    waited_in_vain: bool,
     closed: bool,
 }
 
@@ -107,29 +104,6 @@ impl Collector {
     /// Its base URL, without a path: `http://127.0.0.1:40123`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
-    }
-
-    /// Holds all answers from now on until [`Collector::let_go`], each for `patience` at most.
-    pub fn hold(&self, patience: Duration) {
-        self.state.lock().held = Some(patience);
-    }
-
-    /// Answers what is held and what is still to come.
-    pub fn let_go(&self) {
-        self.state.lock().held = None;
-        self.state.changed.notify_all();
-    }
-
-    /// Whether an answer was held so long that the collector gave up waiting for
-    /// [`Collector::let_go`]: whoever should have called it was kept from it.
-    pub fn was_stuck(&self) -> bool {
-        self.state.lock().waited_in_vain
-    }
-
-    /// Waits until a request has arrived, answered or not; `false` if none does in time. Blocks the
-    /// thread.
-    pub fn arrival_within(&self, patience: Duration) -> bool {
-        self.wait(patience, |kept| kept.arrived > 0).arrived > 0
     }
 
     /// All spans that have arrived, in the order of their arrival.
@@ -162,7 +136,6 @@ impl Collector {
 impl Drop for Collector {
     fn drop(&mut self) {
         self.state.lock().closed = true;
-        self.let_go();
         // Wakes the thread that accepts, so that it sees that it is over.
         let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
     }
@@ -196,22 +169,6 @@ fn serve(connection: &TcpStream, state: &State) -> std::io::Result<()> {
         let (status, received) = judge(&request);
         {
             let mut kept = state.lock();
-            kept.arrived += 1;
-            state.changed.notify_all();
-            let began = Instant::now();
-            while let Some(patience) = kept.held
-                && !kept.closed
-            {
-                let left = patience.saturating_sub(began.elapsed());
-                if left.is_zero() {
-                    kept.waited_in_vain = true;
-                    break;
-                }
-                (kept, _) = state
-                    .changed
-                    .wait_timeout(kept, left)
-                    .unwrap_or_else(PoisonError::into_inner);
-            }
             kept.answered.push(Answered {
                 request: format!("{} {}", request.method, request.path),
                 status,
@@ -394,26 +351,5 @@ mod tests {
         let statuses: Vec<_> = answered.iter().map(|a| (&*a.request, a.status)).collect();
         assert_eq!(statuses, [("POST /", 404), ("POST /v1/traces", 400)]);
         assert!(collector.spans().is_empty());
-    }
-
-    #[test]
-    fn an_answer_that_is_held_comes_when_it_is_let_go() {
-        let collector = Arc::new(Collector::start());
-        collector.hold(Duration::from_secs(30));
-        let sender = Arc::clone(&collector);
-        let answer = thread::spawn(move || post(&sender, TRACES, &export(1)));
-        assert!(collector.arrival_within(Duration::from_secs(5)));
-        assert!(collector.spans().is_empty());
-        collector.let_go();
-        assert_eq!(answer.join().expect("it answers"), "HTTP/1.1 200 OK");
-        assert!(!collector.was_stuck());
-    }
-
-    #[test]
-    fn whoever_never_lets_go_is_told_of() {
-        let collector = Collector::start();
-        collector.hold(Duration::from_millis(1));
-        assert_eq!(post(&collector, TRACES, &export(1)), "HTTP/1.1 200 OK");
-        assert!(collector.was_stuck());
     }
 }
