@@ -15,6 +15,7 @@ use crate::request_id::RequestIdLayer;
 ///
 /// For each request the log has these lines, each with the field `user`: `checkout begins`,
 /// `cart loaded`, `cache asked`, `rates asked`, `rates answered`, `checkout answered`, `audited`.
+/// The answer is `ada pays for 4 items`, and comes with the slowest lookup.
 /// The user `nobody` has no cart and gets 404: then the log has `cart not found` instead of
 /// `cart loaded`, and nothing is audited.
 pub fn app() -> Router {
