@@ -15,6 +15,8 @@ use super::subject::scheduler::{JobError, Outcome, Scheduler, Token};
 use super::subject::store::{Answer, Change, Entry, Guard, LeaseId, Revision, Store, StoreError};
 
 const TTL: Duration = Duration::from_secs(10);
+/// How long a slow store takes to answer: less than the second in which each call is answered.
+const SLOW: Duration = Duration::from_millis(900);
 const JOB: &str = "invoices-2026-11";
 const LOCK: &str = "/jobs/invoices-2026-11/lock";
 const DONE: &str = "/jobs/invoices-2026-11/done";
@@ -52,6 +54,11 @@ fn one_of_five_runs_a_job() {
                     "{JOB} was held by another, and a scheduler took {took:?} to say so"
                 );
             }
+            let ttl = night.scheduler(0).ttl();
+            assert!(
+                ttl == TTL,
+                "a scheduler was made with leases of {TTL:?}, and says that they are of {ttl:?}"
+            );
         });
     });
 }
@@ -78,6 +85,27 @@ fn a_done_job_is_not_begun_again() {
                 assert!(
                     again == Outcome::AlreadyDone && night.ledger.begun(JOB) == 1,
                     "{JOB} was done, and {name} says {again:?} after {} runs:\n{}",
+                    night.ledger.begun(JOB),
+                    night.timeline()
+                );
+            }
+        });
+        // Between two calls of a slow scheduler, the job is done and free.
+        time::paused(async {
+            for early in (1..=12).map(|n| Duration::from_millis(300 * n)) {
+                let night = Night::new(12);
+                night.sim.answer_slowly(1, SLOW);
+                let holder = night.start(0, JOB, steps(4));
+                sleep(Duration::from_secs(4) - early).await;
+                kit::step(format!(
+                    "asking for a job {early:?} before it is done, with a slow line to the store"
+                ));
+                let slow = night.start(1, JOB, steps(2)).ended().await.0;
+                let first = holder.ended().await.0;
+                assert!(
+                    first == Outcome::Done && night.ledger.begun(JOB) == 1,
+                    "bea, whom the store answers after {SLOW:?}, asked for {JOB} {early:?} before \
+                     it was done; ada says {first:?}, bea {slow:?}, and it began {} times:\n{}",
                     night.ledger.begun(JOB),
                     night.timeline()
                 );
@@ -239,20 +267,33 @@ fn later_holders_have_greater_tokens() {
 #[test]
 fn a_paused_holder_is_fenced() {
     kit::check(|| {
-        time::paused(async {
+        // In the middle of her work, or right after it; bea is at work when she returns, or done.
+        takes_over_from_a_paused_holder(6, None, 20);
+        takes_over_from_a_paused_holder(3, Some(Duration::from_secs(24)), 20);
+        takes_over_from_a_paused_holder(3, Some(Duration::from_secs(24)), 5);
+    });
+}
+
+/// Ada sleeps for 24 s from the third second of her work, or `after` it, and bea takes over.
+fn takes_over_from_a_paused_holder(seconds: u64, after: Option<Duration>, heirs_seconds: u64) {
+    {
+        time::paused(async move {
             let night = Night::new(31);
-            // A write of ada's is on the wire for 25 s; she herself sleeps from the third second.
+            // A write of ada's is on the wire for 25 s.
             let work = Work {
                 late_write: Some(Duration::from_secs(25)),
-                ..steps(6)
+                paused_after: after,
+                ..steps(seconds)
             };
             let holder = night.start(0, JOB, work);
             sleep(Duration::from_secs(3)).await;
-            night.sim.pause(0, Duration::from_secs(24));
-            night.note("ada", "is paused for 24 s");
+            if after.is_none() {
+                night.sim.pause(0, Duration::from_secs(24));
+                night.note("ada", "is paused for 24 s");
+            }
             sleep(TTL + Duration::from_secs(3)).await;
             kit::step("letting another scheduler take over from one that is paused");
-            let heir = night.start(1, JOB, steps(20));
+            let heir = night.start(1, JOB, steps(heirs_seconds));
             sleep(Duration::from_secs(9)).await;
             let outcome = holder.ended().await.0;
             assert!(
@@ -262,9 +303,13 @@ fn a_paused_holder_is_fenced() {
                 night.timeline()
             );
             let third = night.start(2, JOB, steps(2)).ended().await.0;
+            let (wanted, bea) = match heirs_seconds {
+                0..10 => (Outcome::AlreadyDone, "is through with"),
+                _ => (Outcome::HeldByAnother, "is at"),
+            };
             assert!(
-                third == Outcome::HeldByAnother,
-                "bea is at {JOB}, ada has just come back from her pause, and cem says \
+                third == wanted,
+                "bea {bea} {JOB}, ada has just come back from her pause, and cem says \
                  {third:?}:\n{}",
                 night.timeline()
             );
@@ -278,7 +323,7 @@ fn a_paused_holder_is_fenced() {
             );
             night.ledger.expect_fenced(JOB, &night);
         });
-    });
+    }
 }
 
 #[test]
@@ -330,6 +375,54 @@ fn work_stops_before_the_lease_can_be_anothers() {
                 night.timeline()
             );
         });
+        // The store counts from before the holder hears of it: before the first renewal, and after.
+        for cut in [2_500, 6_500].map(Duration::from_millis) {
+            time::paused(async move {
+                let night = Night::new(39);
+                night.sim.answer_slowly(0, SLOW);
+                let small_steps = Work {
+                    a_second: 20,
+                    ..steps(60)
+                };
+                let holder = night.start(0, JOB, small_steps);
+                sleep(cut).await;
+                night.sim.cut_off(0, Duration::from_secs(120));
+                night.note("ada", "no longer reaches the store");
+                sleep(TTL - Duration::from_secs(1) - cut).await;
+                kit::step("letting another scheduler ask until the lease has run out");
+                let asks = async {
+                    while night.sim.now() < 3 * TTL {
+                        match night.start(1, JOB, steps(5)).ended().await.0 {
+                            Outcome::HeldByAnother | Outcome::Unavailable => {
+                                sleep(Duration::from_millis(20)).await;
+                            }
+                            other => return other,
+                        }
+                    }
+                    Outcome::HeldByAnother
+                };
+                let begins = async {
+                    while night.ledger.begun(JOB) < 2 && night.sim.now() < 3 * TTL {
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                    night.sim.now()
+                };
+                let (heir, taken) = tokio::join!(asks, begins);
+                assert!(
+                    heir == Outcome::Done,
+                    "ada's lease ran out, bea asked until {taken:?}, and says {heir:?}:\n{}",
+                    night.timeline()
+                );
+                holder.ended().await;
+                let last = night.ledger.last_step_of(JOB, 1);
+                assert!(
+                    last.is_some_and(|last| last <= taken),
+                    "the store answered ada after {SLOW:?}, and from {cut:?} on not at all; bea \
+                     took over at {taken:?}, and ada's last step was at {last:?}:\n{}",
+                    night.timeline()
+                );
+            });
+        }
     });
 }
 
@@ -441,6 +534,14 @@ fn lost_answers_neither_lose_nor_repeat_a_job() {
                     night.sim.lose_answer(0, call, applied);
                     kit::step(format!("losing the answer to call number {call}"));
                     let first = night.start(0, JOB, steps(2)).ended().await.0;
+                    assert!(
+                        matches!(first, Outcome::Done | Outcome::Unavailable),
+                        "the answer to ada's call number {call} was lost ({}), nobody else has \
+                         asked for {JOB}, {DONE} holds {:?}, and she says {first:?}:\n{}",
+                        carried_out(applied),
+                        night.sim.value(DONE),
+                        night.timeline()
+                    );
                     sleep(TTL + Duration::from_secs(1)).await;
                     let second = night.start(1, JOB, steps(2)).ended().await.0;
                     let third = night.start(2, JOB, steps(2)).ended().await.0;
@@ -580,9 +681,10 @@ fn a_crashed_holder_is_replaced_on_a_real_etcd() {
             let store = real::Client::new(&etcd);
             let job = store.key("crashed");
             let ledger = Ledger::default();
-            let holder = {
+            let start = || {
                 let (store, job, ledger) = (store.clone(), job.clone(), ledger.clone());
-                tokio::spawn(async move {
+                let asked = Instant::now();
+                let run = tokio::spawn(async move {
                     let scheduler = Scheduler::new(store, "ada", Duration::from_secs(1));
                     let name = job.clone();
                     let work = move |token| async move {
@@ -591,11 +693,24 @@ fn a_crashed_holder_is_replaced_on_a_real_etcd() {
                         Ok(())
                     };
                     scheduler.run(&job, work).await
-                })
+                });
+                (asked, run)
             };
             kit::step("waiting for a scheduler to begin on a real etcd");
+            let (mut asked, mut holder) = start();
+            let mut tries = 1;
             while ledger.begun(&job) == 0 {
-                assert!(!holder.is_finished(), "ada ended before she had begun");
+                if holder.is_finished() {
+                    let outcome = (&mut holder).await.expect("a scheduler does not panic");
+                    // On a busy machine the lease may run out before its holder can begin.
+                    assert!(
+                        tries < 20,
+                        "on a real etcd ada has asked {tries} times for a job that nobody else \
+                         wants, and says {outcome:?} before she begins"
+                    );
+                    tries += 1;
+                    (asked, holder) = start();
+                }
                 sleep(Duration::from_millis(10)).await;
             }
             holder.abort();
@@ -621,9 +736,16 @@ fn a_crashed_holder_is_replaced_on_a_real_etcd() {
                 }
                 sleep(Duration::from_millis(100)).await;
             }
+            // A lease cannot have run out before so much time has passed since it was asked for.
+            let took = asked.elapsed();
+            assert!(
+                took >= Duration::from_secs(1),
+                "on a real etcd ada asked for {job} with a lease of 1 s and crashed, and {took:?} \
+                 after that bea has done it"
+            );
             let tokens = ledger.tokens(&job);
             assert!(
-                refusals > 0 && tokens.len() == 2 && tokens[0] < tokens[1],
+                tokens.len() == 2 && tokens[0] < tokens[1],
                 "on a real etcd ada crashed and bea took over after {refusals} refusals; they \
                  showed the tokens {tokens:?}"
             );
@@ -639,20 +761,26 @@ fn carried_out(applied: bool) -> &'static str {
     }
 }
 
-/// What a job does: steps of a second, each a write to the ledger.
+/// What a job does: steps, each a write to the ledger.
 #[derive(Clone, Copy)]
 struct Work {
     seconds: u64,
+    /// How many steps it makes in a second.
+    a_second: u32,
     fails: bool,
     /// The first write is on the wire for so long.
     late_write: Option<Duration>,
+    /// Its machine is stopped for so long as soon as it is through.
+    paused_after: Option<Duration>,
 }
 
 fn steps(seconds: u64) -> Work {
     Work {
         seconds,
+        a_second: 1,
         fails: false,
         late_write: None,
+        paused_after: None,
     }
 }
 
@@ -674,13 +802,17 @@ impl Night {
         self.sim.note(who, what.to_owned());
     }
 
-    /// Lets scheduler `who` ask for `job`, in a task of its own that stops while it is paused.
-    fn start(&self, who: usize, job: &str, work: Work) -> Run {
+    fn scheduler(&self, who: usize) -> Scheduler<Client> {
         let client = Client {
             sim: self.sim.clone(),
             who,
         };
-        let scheduler = Scheduler::new(client, NAMES[who], TTL);
+        Scheduler::new(client, NAMES[who], TTL)
+    }
+
+    /// Lets scheduler `who` ask for `job`, in a task of its own that stops while it is paused.
+    fn start(&self, who: usize, job: &str, work: Work) -> Run {
+        let scheduler = self.scheduler(who);
         let (sim, ledger, job) = (self.sim.clone(), self.ledger.clone(), job.to_owned());
         let began = Instant::now();
         let body = async move {
@@ -731,8 +863,8 @@ async fn at_work(
             );
         });
     }
-    for _ in 0..work.seconds {
-        sleep(Duration::from_secs(1)).await;
+    for _ in 0..work.seconds * u64::from(work.a_second) {
+        sleep(Duration::from_secs(1) / work.a_second).await;
         if !ledger.write(&job, turn, token, sim.now()) {
             sim.note(
                 NAMES[who],
@@ -746,6 +878,11 @@ async fn at_work(
     }
     ledger.finish(&job);
     sim.note(NAMES[who], format!("{job}: has finished its work"));
+    if let Some(pause) = work.paused_after {
+        sim.pause(who, pause);
+        let seconds = pause.as_secs();
+        sim.note(NAMES[who], format!("is paused for {seconds} s"));
+    }
     Ok(())
 }
 
@@ -943,6 +1080,8 @@ struct Faults {
     calls: u64,
     paused_until: Option<Instant>,
     cut_until: Option<Instant>,
+    /// How long answers take, where not as long as usual.
+    answers_take: Option<Duration>,
     /// The number of the call whose answer gets lost, and whether it is carried out.
     lost: Option<(u64, bool)>,
     /// The number of the call from which on nothing comes back, and whether that one is carried
@@ -1021,6 +1160,10 @@ impl Sim {
 
     fn cut_off(&self, who: usize, time: Duration) {
         self.state().clients[who].cut_until = Some(Instant::now() + time);
+    }
+
+    fn answer_slowly(&self, who: usize, answers_take: Duration) {
+        self.state().clients[who].answers_take = Some(answers_take);
     }
 
     fn lose_answer(&self, who: usize, call: u64, applied: bool) {
@@ -1136,6 +1279,7 @@ impl Client {
             let there = Duration::from_millis(state.chance.whole(1, 9));
             let back = Duration::from_millis(state.chance.whole(1, 9));
             let client = &mut state.clients[self.who];
+            let back = client.answers_take.unwrap_or(back);
             let number = client.calls;
             client.calls += 1;
             let fate = match (client.hangs, client.lost) {

@@ -9,7 +9,7 @@ use crate::store::{Change, Guard, LeaseId, Revision, Store, StoreError};
 
 /// How often a lease is renewed within its time to live: two renewals may be lost.
 const RENEWALS: u32 = 3;
-/// How often a question to the store is repeated that got no answer.
+/// How often a record is sent that gets no answer.
 const TRIES: u32 = 3;
 
 /// What a job shows to whatever it writes to: a later holder of the same job has a greater one, so
@@ -69,7 +69,8 @@ impl<S: Store> Scheduler<S> {
     }
 
     /// Runs `work` if the job is neither done nor held by another scheduler. `work` is dropped at
-    /// its next await when the lock is lost.
+    /// its next await when the lock is lost. A run that is dropped has crashed: nothing of it goes
+    /// on.
     pub async fn run<F, Fut>(&self, job: &str, work: F) -> Outcome
     where
         F: FnOnce(Token) -> Fut + Send,
@@ -105,21 +106,22 @@ impl<S: Store> Scheduler<S> {
             value: self.name.clone(),
             lease: Some(lease),
         };
-        match self.store.transact(guards, vec![put]).await {
-            Ok(answer) if answer.succeeded => Ok(Turn::Mine(answer.revision)),
-            Err(StoreError::LeaseGone) => Err(StoreError::LeaseGone),
-            // Refused, or without an answer: what is there now says which it was. A lock with this
-            // lease is ours, whatever became of the answer.
-            Ok(_) | Err(StoreError::Unavailable) => {
-                if self.ask(&keys.done).await?.is_some() {
-                    return Ok(Turn::Not(Outcome::AlreadyDone));
-                }
-                match self.ask(&keys.lock).await? {
-                    Some(entry) if entry.lease == Some(lease) => Ok(Turn::Mine(entry.created)),
-                    Some(_) => Ok(Turn::Not(Outcome::HeldByAnother)),
-                    None => Err(StoreError::Unavailable),
-                }
-            }
+        let tried = self.store.transact(guards, vec![put]).await;
+        if let Ok(answer) = tried
+            && answer.succeeded
+        {
+            return Ok(Turn::Mine(answer.revision));
+        }
+        // Refused, or without an answer: what is there now says which it was. A lock with this
+        // lease is ours, whatever became of the answer.
+        if self.store.get(&keys.done).await?.is_some() {
+            return Ok(Turn::Not(Outcome::AlreadyDone));
+        }
+        match self.store.get(&keys.lock).await? {
+            Some(entry) if entry.lease == Some(lease) => Ok(Turn::Mine(entry.created)),
+            Some(_) => Ok(Turn::Not(Outcome::HeldByAnother)),
+            // Whoever was in the way has left since.
+            None => tried.map(|_| Turn::Not(Outcome::HeldByAnother)),
         }
     }
 
@@ -182,29 +184,22 @@ impl<S: Store> Scheduler<S> {
         for _ in 0..TRIES {
             let guards = vec![Guard::CreatedAt(keys.lock.clone(), created)];
             let changes = vec![put.clone(), Change::Delete(keys.lock.clone())];
-            match self.store.transact(guards, changes).await {
-                Ok(answer) if answer.succeeded => return Outcome::Done,
-                Ok(_) | Err(StoreError::LeaseGone) => break,
-                Err(StoreError::Unavailable) => {}
+            let tried = self.store.transact(guards, changes).await;
+            if let Ok(answer) = tried
+                && answer.succeeded
+            {
+                return Outcome::Done;
+            }
+            if tried != Err(StoreError::Unavailable) {
+                break;
             }
         }
         // The record of this turn may be there although its answer was lost.
-        match self.ask(&keys.done).await {
+        match self.store.get(&keys.done).await {
             Ok(Some(entry)) if entry.value == format!("{} {}", self.name, created.0) => {
                 Outcome::Done
             }
             _ => Outcome::Lost,
-        }
-    }
-
-    /// Reads a key, again where no answer comes.
-    async fn ask(&self, key: &str) -> Result<Option<crate::store::Entry>, StoreError> {
-        let mut tries = 1;
-        loop {
-            match self.store.get(key).await {
-                Err(StoreError::Unavailable) if tries < TRIES => tries += 1,
-                answer => return answer,
-            }
         }
     }
 }

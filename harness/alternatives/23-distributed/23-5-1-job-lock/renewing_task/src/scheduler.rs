@@ -69,7 +69,8 @@ impl<S: Store> Scheduler<S> {
     }
 
     /// Runs `work` if the job is neither done nor held by another scheduler. `work` is dropped at
-    /// its next await when the lock is lost.
+    /// its next await when the lock is lost. A run that is dropped has crashed: nothing of it goes
+    /// on.
     pub async fn run<F, Fut>(&self, job: &str, work: F) -> Outcome
     where
         F: FnOnce(Token) -> Fut + Send,
