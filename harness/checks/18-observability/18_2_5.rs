@@ -122,6 +122,17 @@ fn overlapping_queries_are_found() {
             let run = stampede::simulate(Simulated::Naive, seed.0);
             expect_truth(&run, &format!("an unseen log (seed {seed})"));
         });
+        let name = "a log that begins after a query of goroutine 9 has";
+        let report = analyzed(
+            r#"{"time":"12:00:00.000","op":"fetch_db","key":"a","goroutine":1}
+{"time":"12:00:00.020","op":"set","key":"a","ttl":1,"goroutine":9}
+{"time":"12:00:00.040","op":"fetch_db","key":"a","goroutine":2}
+{"time":"12:00:00.080","op":"set","key":"a","ttl":1,"goroutine":1}
+{"time":"12:00:00.120","op":"set","key":"a","ttl":1,"goroutine":2}
+"#,
+            name,
+        );
+        expect(&report, &[("a", &[1, 3])], name);
     });
 }
 
@@ -238,6 +249,7 @@ fn one_query_serves_a_hundred_concurrent_misses() {
         time::paused(async {
             let (cache, log) = new_cache();
             let database = Database::default();
+            expect_size(&cache, 0, "a new cache");
             kit::step("waiting for 100 requests for one key");
             let values = ask_all(&cache, &database, &[ALICE; 100]).await;
             let queries = database.queries();
@@ -259,6 +271,7 @@ fn one_query_serves_a_hundred_concurrent_misses() {
                 "the value was fetched, and the next request gets {again:?} after {} queries",
                 database.queries()
             );
+            expect_size(&cache, 1, "a cache that has fetched one key");
         });
     });
 }
@@ -320,6 +333,12 @@ fn errors_are_shared_and_not_kept() {
                 database.queries(),
                 excerpt(&log)
             );
+            let shown = results[0].as_ref().map_err(ToString::to_string);
+            assert!(
+                shown == Err("could not fetch the value: connection reset by peer".into()),
+                "the database said \"connection reset by peer\", and the requests got {shown:?}"
+            );
+            expect_size(&cache, 0, "a cache whose only query failed");
             kit::step("asking again after the error");
             let again = ask_all(&cache, &database, &[ALICE]).await;
             assert!(
@@ -437,6 +456,15 @@ fn values_expire_and_are_fetched_once_more() {
             assert!(
                 old.iter().all(|value| value.as_ref() == Ok(&second)),
                 "the value expired, the database now says {second:?}, and the requests got {old:?}"
+            );
+            expect_size(&cache, 1, "a cache that has fetched one key twice");
+            let text = log.text();
+            let set = text.lines().rfind(|line| line.contains("\"op\":\"set\""));
+            assert!(
+                set.is_some_and(|line| line.contains("\"time\":\"12:01:00.200\"")),
+                "the log began at noon, the second value was stored 60.2 s later, and the log \
+                 says:\n  {}",
+                set.unwrap_or("(nothing)")
             );
         });
     });
@@ -655,6 +683,15 @@ impl Database {
 
 fn new_cache() -> (Arc<Cache<String>>, Log) {
     cache_with(TTL)
+}
+
+fn expect_size(cache: &Cache<String>, stored: usize, what: &str) {
+    assert!(
+        cache.len() == stored && cache.is_empty() == (stored == 0),
+        "{what} should say that it stores {stored} values; it says {}, and that it is {}empty",
+        cache.len(),
+        if cache.is_empty() { "" } else { "not " }
+    );
 }
 
 fn cache_with(ttl: Duration) -> (Arc<Cache<String>>, Log) {

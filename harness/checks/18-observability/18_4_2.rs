@@ -17,7 +17,7 @@ use opentelemetry::trace::{
     TraceId, TraceState, Tracer as _, TracerProvider as _,
 };
 use opentelemetry::{Context, KeyValue, Value};
-use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{SdkTracerProvider, Span, SpanData, SpanProcessor};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -416,21 +416,20 @@ async fn busy_hour(seed: Seed, recorder: Recorder) -> BTreeMap<u32, TaskRun> {
     kit::step("bursts of tasks are submitted to two workers");
     for id in 1..=24 {
         let chance = seed.derive(u64::from(id));
+        let work = Duration::from_millis(below(chance, 2, 120));
+        let task_runs = Arc::clone(&runs);
+        let task = Task::new(id, "thumbnail", async move {
+            lock(&task_runs).entry(id).or_default().began = start.elapsed();
+            sleep(work).await;
+            lock(&task_runs).entry(id).or_default().ended = start.elapsed();
+            Ok(())
+        });
+        // A task may have been made a while before it is submitted.
         if below(chance, 0, 3) == 0 {
             sleep(Duration::from_millis(below(chance, 1, 300))).await;
         }
-        let work = Duration::from_millis(below(chance, 2, 120));
-        let task_runs = Arc::clone(&runs);
         lock(&runs).entry(id).or_default().submitted = start.elapsed();
-        handles.push(submit(
-            &service,
-            Task::new(id, "thumbnail", async move {
-                lock(&task_runs).entry(id).or_default().began = start.elapsed();
-                sleep(work).await;
-                lock(&task_runs).entry(id).or_default().ended = start.elapsed();
-                Ok(())
-            }),
-        ));
+        handles.push(submit(&service, task));
     }
     kit::step("the tasks are waited for");
     for handle in handles {
@@ -552,6 +551,12 @@ fn rejected_task_leaves_a_span_with_the_reason() {
                 busy_service.handle(request(tasks)).await
             });
             time::settle().await;
+            kit::step("a task without a request is submitted to a full queue");
+            let alone = service.pool().submit(busy(6, MS_10));
+            assert!(
+                alone.is_err(),
+                "one task runs, two wait in a queue for two, and another one is taken"
+            );
             gate.open();
             kit::step("a request with four tasks is handled, for two of which there is room");
             let response = match running.await {
@@ -567,16 +572,23 @@ fn rejected_task_leaves_a_span_with_the_reason() {
         );
         let spans = recorder.ended();
         let parent = span_named(&spans, REQUEST_SPAN);
-        for id in [4, 5] {
+        for id in [4, 5, 6] {
             let span = span_of_task(&spans, id);
             assert!(
                 span.data.status == Status::error("the queue is full"),
                 "task {id} was rejected since the queue was full, and its span has the status {:?}",
                 span.data.status
             );
+            let (wanted, whose) = match id {
+                6 => (
+                    SpanId::INVALID,
+                    "a root: it was submitted without a request",
+                ),
+                _ => (parent.id(), "a child of its request's"),
+            };
             assert!(
-                span.data.parent_span_id == parent.id(),
-                "task {id} was rejected, and its span is not a child of its request's:\n{}",
+                span.data.parent_span_id == wanted,
+                "task {id} was rejected, and its span is not {whose}:\n{}",
                 picture(&spans)
             );
             assert!(
@@ -803,6 +815,17 @@ fn shutdown_waits_for_queued_tasks_and_their_spans() {
         assert!(
             lock(&recorder.0.kept).shut_down,
             "the service was shut down, and the provider of its traces was not"
+        );
+        kit::step("a service is shut down whose spans cannot be sent in time");
+        let result = runtime.block_on(async {
+            let provider = SdkTracerProvider::builder()
+                .with_span_processor(Unreachable)
+                .build();
+            Service::start(provider, 2, 20).shutdown().await
+        });
+        assert!(
+            result.is_err(),
+            "the last spans could not be sent in time, and the shutdown ends with {result:?}"
         );
     });
 }
@@ -1081,6 +1104,24 @@ impl SpanProcessor for Recorder {
         lock(&self.0.kept).shut_down = true;
         self.0.ended.notify_all();
         Ok(())
+    }
+}
+
+/// Cannot send anything in time.
+#[derive(Debug)]
+struct Unreachable;
+
+impl SpanProcessor for Unreachable {
+    fn on_start(&self, _: &mut Span, _: &Context) {}
+
+    fn on_end(&self, _: SpanData) {}
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Err(OTelSdkError::Timeout(PATIENCE))
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        Err(OTelSdkError::Timeout(timeout))
     }
 }
 
