@@ -532,7 +532,7 @@ fn panicking_task_is_marked_and_its_worker_goes_on() {
 fn rejected_task_leaves_a_span_with_the_reason() {
     kit::check(|| {
         let recorder = Recorder::default();
-        let (response, at) = time::paused(async {
+        let (response, at, alone_at) = time::paused(async {
             let service = Arc::new(Service::start(recorder.provider(), 1, 2));
             let gate = Gate::closed();
             let work = gate.clone();
@@ -552,6 +552,7 @@ fn rejected_task_leaves_a_span_with_the_reason() {
             });
             time::settle().await;
             kit::step("a task without a request is submitted to a full queue");
+            let alone_at = Instant::now();
             let alone = service.pool().submit(busy(6, MS_10));
             assert!(
                 alone.is_err(),
@@ -563,7 +564,7 @@ fn rejected_task_leaves_a_span_with_the_reason() {
                 Ok(response) => response,
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             };
-            (response, at)
+            (response, at, alone_at)
         });
         let wanted = counts(2, 0, 2);
         assert!(
@@ -579,12 +580,13 @@ fn rejected_task_leaves_a_span_with_the_reason() {
                 "task {id} was rejected since the queue was full, and its span has the status {:?}",
                 span.data.status
             );
-            let (wanted, whose) = match id {
+            let (wanted, whose, at) = match id {
                 6 => (
                     SpanId::INVALID,
                     "a root: it was submitted without a request",
+                    alone_at,
                 ),
-                _ => (parent.id(), "a child of its request's"),
+                _ => (parent.id(), "a child of its request's", at),
             };
             assert!(
                 span.data.parent_span_id == wanted,
