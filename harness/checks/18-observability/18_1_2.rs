@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kit::time::{self, Gate};
-use prometheus::{Registry, TextEncoder};
+use prometheus::{IntGauge, Registry, TextEncoder};
 use telemetry::metrics::{Histogram, Kind, Scrape, lint};
 
 use super::subject::exporter;
@@ -358,6 +358,19 @@ fn two_pools_do_not_share_their_numbers() {
             );
             busy.shutdown().await;
             idle.shutdown().await;
+            for name in [QUEUE, ACTIVE, TOTAL, TASKS, DURATION] {
+                kit::step(format!(
+                    "making a pool in a registry that has a {name} of others"
+                ));
+                let taken = Registry::new();
+                let theirs = IntGauge::new(name, "Of somebody else").expect("a valid name");
+                taken.register(Box::new(theirs)).expect("it is empty");
+                assert!(
+                    Pool::new(1, &taken).is_err(),
+                    "a registry has a {name} of somebody else's already, and a pool made in it is \
+                     no error: its own {name} will never be scraped"
+                );
+            }
         });
     });
 }
