@@ -492,7 +492,13 @@ impl Service<Request<Body>> for Eager {
         let span = tracing::info_span!("inner", step = tracing::field::Empty);
         span.record("step", "two");
         span.in_scope(|| {
-            tracing::info!(attempt = 2, shift = -3, share = 0.5, warm = true, "called");
+            tracing::info!(
+                attempt = 2_u64,
+                shift = -3,
+                share = 0.5,
+                warm = true,
+                "called"
+            );
         });
         ready(Ok(StatusCode::OK.into_response()))
     }

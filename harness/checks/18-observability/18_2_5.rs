@@ -122,7 +122,7 @@ fn overlapping_queries_are_found() {
             let run = stampede::simulate(Simulated::Naive, seed.0);
             expect_truth(&run, &format!("an unseen log (seed {seed})"));
         });
-        let name = "a log that begins after a query of goroutine 9 has";
+        let name = "a log that begins while a query of goroutine 9 is on its way";
         let report = analyzed(
             r#"{"time":"12:00:00.000","op":"fetch_db","key":"a","goroutine":1}
 {"time":"12:00:00.020","op":"set","key":"a","ttl":1,"goroutine":9}

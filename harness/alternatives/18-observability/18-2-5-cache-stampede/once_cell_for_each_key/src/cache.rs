@@ -38,8 +38,10 @@ enum Slot<V> {
         expires: Instant,
     },
     /// Filled once, by one of those who wait for it, and thrown away then.
-    Fetching(Arc<OnceCell<Result<V, FetchError>>>),
+    Fetching(Filling<V>),
 }
+
+type Filling<V> = Arc<OnceCell<Result<V, FetchError>>>;
 
 impl<V: Clone + Send + Sync + 'static> Cache<V> {
     /// An empty cache whose values live for `ttl`.
@@ -99,8 +101,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     }
 
     /// A fresh value, or the cell in which it is to come and whether this is the first to want it.
-    #[allow(clippy::type_complexity)]
-    fn find(&self, key: &str) -> Result<V, (Arc<OnceCell<Result<V, FetchError>>>, bool)> {
+    fn find(&self, key: &str) -> Result<V, (Filling<V>, bool)> {
         let mut slots = self.lock();
         match slots.get(key) {
             Some(Slot::Stored { value, expires }) if Instant::now() < *expires => Ok(value.clone()),
