@@ -35,6 +35,7 @@ mod labels;
 mod locate;
 mod query;
 pub mod routing;
+pub mod rules;
 pub mod script;
 mod series;
 pub mod template;

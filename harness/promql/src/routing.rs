@@ -20,7 +20,8 @@ pub use config::{Integration, Receiver};
 pub use dispatch::{Notification, NotifiedAlert, Simulation, Suppressed, Suppression};
 pub use interval::TimeInterval;
 pub use matcher::{LabelMatcher, MatchOperator, MatcherError};
-pub use post::{Episode, Post, RESEND_DELAY};
+pub use post::{Firing, Post, RESEND_DELAY};
+pub(crate) use post::{RESOLVED_RETENTION, needs_resending};
 pub use tree::Route;
 
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use promql::Labels;
 use promql::routing::{
-    Episode, Notification, Post, Routing, Silence, SilenceError, Simulation, Suppression,
+    Firing, Notification, Post, Routing, Silence, SilenceError, Simulation, Suppression,
 };
 use proptest::prelude::*;
 
@@ -17,8 +17,8 @@ fn routing(text: &str) -> Routing {
     Routing::parse(text).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn episode(labels: &[(&str, &str)], from_ms: i64, to_ms: Option<i64>) -> Episode {
-    Episode {
+fn episode(labels: &[(&str, &str)], from_ms: i64, to_ms: Option<i64>) -> Firing {
+    Firing {
         labels: Labels::new(labels.iter().copied()),
         annotations: Labels::new([("summary", "s")]),
         from_ms,
@@ -26,7 +26,7 @@ fn episode(labels: &[(&str, &str)], from_ms: i64, to_ms: Option<i64>) -> Episode
     }
 }
 
-fn posts(episodes: &[Episode], until_ms: i64) -> Vec<Post> {
+fn posts(episodes: &[Firing], until_ms: i64) -> Vec<Post> {
     episodes
         .iter()
         .flat_map(|episode| episode.posts(Duration::from_secs(15), until_ms))
@@ -392,7 +392,7 @@ inhibit_rules:
   equal: [service]
 ";
 
-fn any_episode() -> impl Strategy<Value = Episode> {
+fn any_episode() -> impl Strategy<Value = Firing> {
     (
         prop::sample::select(vec!["Down", "Slow", "Full"]),
         prop::sample::select(vec!["critical", "warning", "info"]),
@@ -415,10 +415,10 @@ fn any_episode() -> impl Strategy<Value = Episode> {
 }
 
 /// Episodes of which no two of one label set overlap or touch: Prometheus has one alert of each.
-fn any_timeline() -> impl Strategy<Value = Vec<Episode>> {
+fn any_timeline() -> impl Strategy<Value = Vec<Firing>> {
     prop::collection::vec(any_episode(), 1..10).prop_map(|mut episodes| {
         episodes.sort_by_key(|episode| episode.from_ms);
-        let mut kept: Vec<Episode> = Vec::new();
+        let mut kept: Vec<Firing> = Vec::new();
         for episode in episodes {
             let free = kept
                 .iter()
@@ -436,7 +436,7 @@ fn any_timeline() -> impl Strategy<Value = Vec<Episode>> {
     })
 }
 
-fn fires(episodes: &[Episode], labels: &Labels, at_ms: i64) -> bool {
+fn fires(episodes: &[Firing], labels: &Labels, at_ms: i64) -> bool {
     episodes.iter().any(|episode| {
         episode.labels == *labels
             && episode.from_ms <= at_ms

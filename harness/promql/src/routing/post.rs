@@ -30,7 +30,7 @@ pub struct Post {
 
 /// A stretch of time over which one alert fires, for timelines that no rule produced.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Episode {
+pub struct Firing {
     /// The alert's labels, `alertname` among them.
     pub labels: Labels,
     /// The alert's annotations.
@@ -41,7 +41,7 @@ pub struct Episode {
     pub to_ms: Option<i64>,
 }
 
-impl Episode {
+impl Firing {
     /// The posts that Prometheus sends for it until `until_ms`, at this interval of evaluation: the
     /// first at once, then again whenever [`RESEND_DELAY`] has passed, and the end for a quarter of
     /// an hour.
@@ -88,13 +88,13 @@ mod tests {
 
     #[test]
     fn prometheus_posts_a_firing_alert_again_once_more_than_a_minute_has_passed() {
-        let episode = Episode {
+        let firing = Firing {
             labels: Labels::new([("alertname", "Down")]),
             annotations: Labels::empty(),
             from_ms: 0,
             to_ms: Some(150_000),
         };
-        let posts = episode.posts(Duration::from_secs(15), 300_000);
+        let posts = firing.posts(Duration::from_secs(15), 300_000);
         let seen: Vec<_> = posts
             .iter()
             .map(|post| (post.at_ms, post.ends_ms.unwrap()))

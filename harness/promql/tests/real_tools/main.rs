@@ -6,4 +6,5 @@
 
 mod agreement;
 mod routes;
+mod rules;
 mod tool;
