@@ -16,6 +16,9 @@ use serde::Deserialize;
 /// After this long without a terminal to draw on, a build says once that it is at work.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// What is said while somebody else holds the target folder.
+const BLOCKED: &str = "another cargo, perhaps an editor's, builds here: waiting for its end";
+
 /// A build that takes longer than this has a macro without an end.
 pub const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// A compiler that maps more than this, in bytes, reads a file without an end.
@@ -377,6 +380,7 @@ fn show_progress(
         .with_style(ProgressStyle::with_template("{spinner} {msg}").expect("a template of ours"));
     let drawn = console::user_attended_stderr();
     let mut told = false;
+    let mut blocked = false;
     let mut compiled = 0;
     let mut in_time = true;
     let built = loop {
@@ -388,8 +392,12 @@ fn show_progress(
                     compiled += 1;
                     let name = rest.split(' ').next().unwrap_or(rest);
                     spinner.set_message(format!("compiling {name} ({compiled})"));
-                } else if line.starts_with("Downloading") || line.starts_with("Blocking") {
+                } else if line.starts_with("Downloading") {
                     spinner.set_message(line.to_lowercase());
+                }
+                blocked = line.starts_with("Blocking waiting for file lock");
+                if blocked {
+                    spinner.set_message(BLOCKED);
                 }
             }
             Ok(Heard::Built(built)) => break built,
@@ -403,10 +411,14 @@ fn show_progress(
         }
         if !drawn && !told && started.elapsed() > PATIENCE {
             let what = what.name();
-            eprintln!("building {what} and what it needs; the first time takes longest");
+            if blocked {
+                eprintln!("{BLOCKED}");
+            } else {
+                eprintln!("building {what} and what it needs; the first time takes longest");
+            }
             told = true;
         }
-        if in_time && started.elapsed() > LIMIT {
+        if in_time && !blocked && started.elapsed() > LIMIT {
             let _ = cargo.kill();
             in_time = false;
         }

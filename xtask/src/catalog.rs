@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::manifest::{LabId, Manifest};
 
@@ -117,7 +117,14 @@ impl Catalog {
 
     /// Reads every `lab.toml` below `root`.
     pub fn at(root: PathBuf) -> Result<Self> {
-        Self::of(root, |_| true)
+        let catalog = Self::of(root, |_| true)?;
+        if catalog.labs.is_empty() {
+            bail!(
+                "there is no lab in {}; restore that folder from the repository",
+                catalog.root.join("labs").display()
+            );
+        }
+        Ok(catalog)
     }
 
     fn of(root: PathBuf, wanted: impl Fn(&str) -> bool) -> Result<Self> {
@@ -230,8 +237,10 @@ fn listed(labs: &[&Lab]) -> String {
 }
 
 fn folders(parent: &Path) -> Result<Vec<String>> {
-    let entries = std::fs::read_dir(parent)
-        .with_context(|| format!("could not list {}", parent.display()))?;
+    let entries = match std::fs::read_dir(parent) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("could not list {}", parent.display()))?,
+    };
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.with_context(|| format!("could not list {}", parent.display()))?;

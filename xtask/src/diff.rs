@@ -1,16 +1,15 @@
 //! `diff`: the worked solution beside the learner's, once the lab passes.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use console::style;
 use kit::answers::{self, Answers};
 use similar::{ChangeTag, TextDiff};
 
 use crate::catalog::{Catalog, Lab};
-use crate::files::learner_files;
+use crate::files::{given, learner_files};
 use crate::progress::Progress;
 use crate::run;
 use crate::screen::{self, command};
@@ -50,8 +49,7 @@ pub fn diff(options: &Options) -> Result<ExitCode> {
     show_files(lab)?;
     show_prose(lab);
     let page = lab.solution_dir().join("README.md");
-    let text = fs::read_to_string(&page)
-        .with_context(|| format!("could not read the solution's page {}", page.display()))?;
+    let text = given(&page)?;
     println!("{}", text.trim_end());
     Ok(ExitCode::SUCCESS)
 }

@@ -145,13 +145,25 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("could not write {}", path.display()))
 }
 
+/// What to do about a file that is not the learner's and not as it should be.
+pub const RESTORE: &str = "it is not yours to change: restore it from the repository";
+
+/// The text of a file that belongs to the lab and not to the learner.
+pub fn given(path: &Path) -> Result<String> {
+    fs::read_to_string(path)
+        .with_context(|| format!("could not read {}; {RESTORE}", path.display()))
+}
+
 /// The text of a regular file of bearable size. A link could lead anywhere, and a device has no
 /// end, so neither is read.
 pub fn read(path: &Path) -> Result<String> {
     let data =
         fs::symlink_metadata(path).with_context(|| format!("could not read {}", path.display()))?;
     if !data.is_file() {
-        bail!("{} is no regular file", path.display());
+        bail!(
+            "{} is a link or another special file; put a plain file in its place",
+            path.display()
+        );
     }
     if data.len() > LARGEST {
         bail!(

@@ -211,13 +211,13 @@ impl Manifest {
     /// Reads the manifest in a lab's folder.
     pub fn read(lab: &Path) -> Result<Self> {
         let path = lab.join(FILE);
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("could not read {}", path.display()))?;
-        let manifest: Manifest =
-            toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
+        let shown = path.display();
+        let text = crate::files::given(&path)?;
+        let manifest: Manifest = toml::from_str(&text)
+            .with_context(|| format!("{shown} is not valid; {}", crate::files::RESTORE))?;
         manifest
             .validate()
-            .with_context(|| format!("{} is not valid", path.display()))?;
+            .with_context(|| format!("{shown} is not valid; {}", crate::files::RESTORE))?;
         Ok(manifest)
     }
 

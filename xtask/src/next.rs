@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 
 use crate::catalog::{Catalog, Lab};
 use crate::progress::Progress;
@@ -38,8 +38,7 @@ pub fn next(options: &Options) -> Result<ExitCode> {
         },
     };
     let brief = lab.dir().join("README.md");
-    let text = std::fs::read_to_string(&brief)
-        .with_context(|| format!("could not read the brief {}", brief.display()))?;
+    let text = crate::files::given(&brief)?;
     println!("{}", text.trim_end());
     println!("\n  files: {}", lab.relative(&lab.dir()));
     println!(

@@ -140,10 +140,13 @@ fn set_aside(path: &Path, why: &str) -> Result<()> {
     let seconds = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
-    let kept = path.with_extension(format!("json.unreadable-{seconds}"));
+    let kept = (seconds..)
+        .map(|number| path.with_extension(format!("json.unreadable-{number}")))
+        .find(|kept| kept.symlink_metadata().is_err())
+        .expect("not every name is taken");
     std::fs::rename(path, &kept).with_context(|| {
         format!(
-            "could not read your progress ({why}), nor move {} aside",
+            "could not read your progress ({why}), nor move it aside; move {} away",
             path.display()
         )
     })?;

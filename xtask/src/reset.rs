@@ -43,7 +43,8 @@ pub fn reset(options: &Options) -> Result<ExitCode> {
         println!("Nothing was changed.");
         return Ok(ExitCode::FAILURE);
     }
-    let copy = put_back(&catalog.root, lab, &start)?;
+    let copy = put_back(&catalog.root, lab, &start)
+        .context("could not put the start back; nothing that is not kept was removed")?;
     let mut progress = Progress::load(&catalog.root)?;
     progress.forget(lab.id());
     progress.save_or_tell();
@@ -104,8 +105,7 @@ fn changes(lab: &Lab, start: &Files) -> Result<Vec<String>> {
         match start.get(file) {
             None => lines.push(format!("{file} (new)")),
             Some(text) => {
-                let now = fs::read(lab.dir().join(file)).unwrap_or_default();
-                if now != text.as_bytes() {
+                if !holds(&lab.dir().join(file), text) {
                     lines.push(file.clone());
                 }
             }
@@ -115,6 +115,12 @@ fn changes(lab: &Lab, start: &Files) -> Result<Vec<String>> {
         lines.push(format!("{file} (gone)"));
     }
     Ok(lines)
+}
+
+/// Whether it is a plain file with this text; what is none is not read, since it may have no end.
+fn holds(path: &Path, text: &str) -> bool {
+    path.symlink_metadata().is_ok_and(|data| data.is_file())
+        && fs::read(path).is_ok_and(|now| now == text.as_bytes())
 }
 
 fn list(path: &Path, name: &str, into: &mut Vec<String>) -> Result<()> {
@@ -156,7 +162,8 @@ fn free_folder(root: &Path, lab: &Lab) -> Result<PathBuf> {
     )
 }
 
-/// Copies files byte by byte, and links as links.
+/// Copies files byte by byte, and links as links. Pipes, sockets and devices hold nothing of the
+/// learner's and are left out.
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     let data = match from.symlink_metadata() {
         Ok(data) => data,
@@ -169,8 +176,10 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
         fs::create_dir_all(to)
     } else if data.is_symlink() {
         fs::read_link(from).and_then(|target| link(&target, to))
-    } else {
+    } else if data.is_file() {
         fs::copy(from, to).map(|_| ())
+    } else {
+        Ok(())
     };
     copied.with_context(|| format!("could not copy {} to {}", from.display(), to.display()))?;
     if data.is_dir() {

@@ -110,7 +110,7 @@ pub fn judge_and_show<'c>(
     thread::spawn(move || judge::expect_checks(count));
     let built = build::build(&plan)?;
     let Some(binary) = built.binaries.get(&package) else {
-        does_not_compile(&built, &package)?;
+        does_not_compile(&built, &package, lab)?;
         return Ok(None);
     };
     println!();
@@ -177,7 +177,7 @@ pub fn verdicts(
     thread::spawn(move || judge::expect_checks(count));
     let built = build::build(&plan)?;
     let Some(binary) = built.binaries.get(package) else {
-        does_not_compile(&built, package)?;
+        does_not_compile(&built, package, lab)?;
         return Ok(None);
     };
     let subject = Subject {
@@ -226,7 +226,7 @@ fn show(lab: &Lab, check: &Check, judged: &Judged, options: &Options) {
     }
 }
 
-fn does_not_compile(built: &Built, package: &str) -> Result<()> {
+fn does_not_compile(built: &Built, package: &str, lab: &Lab) -> Result<()> {
     if let Some(trouble) = &built.trouble {
         bail!("cargo could not build {package}:\n{}", trouble.trim_end());
     }
@@ -243,10 +243,16 @@ fn does_not_compile(built: &Built, package: &str) -> Result<()> {
             command(format!("cargo check -p {package} --tests"))
         );
     }
-    if words.contains("harness/checks/") {
+    if words.contains("harness/checks/") && !words.contains("couldn't read") {
         println!(
             "\n  The checker no longer fits your files: keep the public interface that the\n  brief \
              and the documentation of the start give."
+        );
+    }
+    if !lab.dir().join("src/lib.rs").is_file() {
+        println!(
+            "\n  src/lib.rs is not there: {} puts the start back.",
+            command(format!("cargo xtask reset {}", lab.id()))
         );
     }
     println!("\n  It does not compile, so no check was run.");

@@ -19,7 +19,12 @@ pub fn quiet_panics() {
             .map(String::as_str)
             .or_else(|| payload.downcast_ref::<&str>().copied())
             .unwrap_or("no message");
-        if message.starts_with("failed printing to std") {
+        if let Some(why) = message.strip_prefix("failed printing to ") {
+            // What is not a reader that went away is an output that is not whole.
+            if !message.contains("Broken pipe") {
+                eprintln!("error: could not print to {why}");
+                std::process::exit(2);
+            }
             std::process::exit(0);
         }
         let place = info.location().map(ToString::to_string).unwrap_or_default();
@@ -31,12 +36,14 @@ pub fn quiet_panics() {
 
 /// A runner's own error, on standard error: what could not be done, and why.
 pub fn error(error: &anyhow::Error) {
-    eprintln!("{} {error:#}", style("error:").red().bold().for_stderr());
+    let word = style("error:").red().bold().for_stderr();
+    eprintln!("{}", indented(format!("{word} {error:#}").trim_end(), 0));
 }
 
 /// Something that the learner should know and that stops nothing.
 pub fn note(text: impl Display) {
-    eprintln!("{} {text}", style("note:").cyan().for_stderr());
+    let word = style("note:").cyan().for_stderr();
+    eprintln!("{}", indented(&format!("{word} {text}"), 0));
 }
 
 /// A title line: the left part bold, the right part dim at the right edge.

@@ -5,12 +5,11 @@
 //! `verify --fix` writes and `verify` compares.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use anyhow::{Context as _, Result};
 
 use crate::catalog::Lab;
-use crate::files::{learner_files, write};
+use crate::files::{RESTORE, given, learner_files, write};
 
 /// The pristine files of a lab: their text by their path in the lab's folder.
 pub type Files = BTreeMap<String, String>;
@@ -21,9 +20,9 @@ pub type Files = BTreeMap<String, String>;
 /// When it was never kept, or cannot be read.
 pub fn kept(lab: &Lab) -> Result<Files> {
     let path = lab.kept_start();
-    let text = fs::read_to_string(&path)
-        .with_context(|| format!("could not read the kept start {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not valid", path.display()))
+    let text = given(&path)?;
+    serde_json::from_str(&text)
+        .with_context(|| format!("{} is not valid; {RESTORE}", path.display()))
 }
 
 /// The learner's files of a lab as they are now.

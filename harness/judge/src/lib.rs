@@ -47,6 +47,9 @@ use supervisor::{Ended, Order, Outcome, Report, SUPERVISE};
 
 /// How long a supervisor may need to clean up after the limit of time, before it counts as lost.
 const GRACE: Duration = Duration::from_secs(3);
+/// What the records of a check take at least, in bytes.
+#[cfg(target_os = "linux")]
+const RECORDS_RESERVED: u64 = 64 << 10;
 /// How much of the end of the records is read, in bytes: a check may write there without end.
 const RECORDS_READ: u64 = 4 << 20;
 /// A report is below 1 MiB; more than this, in bytes, did not come from a supervisor.
@@ -128,7 +131,10 @@ pub enum JudgeError {
     NoBinary(PathBuf),
     #[error("find the folder {} to run the check in", .0.display())]
     NoFolder(PathBuf),
-    #[error("make a file for the check's records in {}", folder.display())]
+    #[error(
+        "make a file for the check's records in {}: make room there, or let TMPDIR name another folder",
+        folder.display()
+    )]
     Records { folder: PathBuf, source: io::Error },
     #[error("draw a random secret for the check")]
     Nonce(#[source] io::Error),
@@ -207,6 +213,7 @@ pub fn judge(check: &CheckProcess<'_>) -> Result<Judged, JudgeError> {
     let records = tempfile::Builder::new()
         .prefix("nightshift-records-")
         .tempfile()
+        .and_then(|records| reserve(records.as_file()).map(|()| records))
         .map_err(|source| JudgeError::Records {
             folder: std::env::temp_dir(),
             source,
@@ -340,6 +347,23 @@ pub fn judge_all(
             None => Ok(judged.into_iter().flatten().collect()),
         }
     })
+}
+
+/// Makes sure of the room for what a check has to say: on a full disk it would end without a word,
+/// and that is the verdict of a check that calls `exit`.
+#[cfg(target_os = "linux")]
+fn reserve(records: &File) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    match fallocate(records, FallocateFlags::KEEP_SIZE, 0, RECORDS_RESERVED) {
+        // Not every file system can.
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn reserve(_records: &File) -> io::Result<()> {
+    Ok(())
 }
 
 fn draw_nonce() -> io::Result<Nonce> {

@@ -11,5 +11,6 @@ mod printed;
 mod submissions;
 mod terminal;
 mod typed;
+mod untidy;
 mod watch;
 mod workspace;
