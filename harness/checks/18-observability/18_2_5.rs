@@ -459,12 +459,17 @@ fn values_expire_and_are_fetched_once_more() {
             );
             expect_size(&cache, 1, "a cache that has fetched one key twice");
             let text = log.text();
-            let set = text.lines().rfind(|line| line.contains("\"op\":\"set\""));
+            let sets: Vec<&str> = text
+                .lines()
+                .filter(|l| l.contains("\"op\":\"set\""))
+                .collect();
+            let stored_at = |line: &&str, at| line.contains(&format!("\"time\":\"{at}\""));
             assert!(
-                set.is_some_and(|line| line.contains("\"time\":\"12:01:00.200\"")),
-                "the log began at noon, the second value was stored 60.2 s later, and the log \
-                 says:\n  {}",
-                set.unwrap_or("(nothing)")
+                matches!(sets.as_slice(), [first, second]
+                    if stored_at(first, "12:00:00.100") && stored_at(second, "12:01:00.200")),
+                "the log began at noon, values were stored 0.1 s and 60.2 s after that, and the \
+                 log says:\n  {}",
+                sets.join("\n  ")
             );
         });
     });
