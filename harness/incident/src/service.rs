@@ -56,7 +56,7 @@
 //! # Time
 //! About half a microsecond for each request: a day of a small service (15 requests a second on
 //! average) takes less than a second, an hour at 100 a second some 0.2 s. Months are for
-//! a generator that counts without simulating requests.
+//! [`crate::months`], which counts without simulating requests.
 //!
 //! The same setup gives the same bytes on every machine. Not for grading: a checker decides what an
 //! answer is worth.
@@ -64,7 +64,7 @@
 mod engine;
 mod ledger;
 mod records;
-mod registry;
+pub(crate) mod registry;
 mod station;
 mod truth;
 

@@ -214,7 +214,7 @@ fn drawn(case: Case, seed: u64, window: &Window) -> Setup {
     let mut chance = Chance::of(seed ^ 0x0CA7_A106);
     let theme = chance.pick(&THEMES);
     let rate = chance.between(window.rate.0, window.rate.1);
-    let mut service = service(theme, window, &mut chance);
+    let mut service = service(case, theme, window, &mut chance);
     let starts_at = libm::floor(chance.between(window.starts.0, window.starts.1));
     let lasts = window
         .lasts
@@ -454,11 +454,13 @@ const CALL: f64 = 0.09;
 /// Seconds for which a write holds its first lock, on average.
 const LOCKED_SECONDS: f64 = 0.0044;
 
-fn service(theme: &Theme, window: &Window, chance: &mut Chance) -> Service {
+fn service(case: Case, theme: &Theme, window: &Window, chance: &mut Chance) -> Service {
     let about = |median: f64| Time::LogNormal { median, sigma: 0.5 };
     let slower = chance.between(0.85, 1.2);
     let compute = |median: f64| Step::compute(about(median * slower));
-    let pause = |median: f64| Step::wait(Time::about(median));
+    // Two locks that are hardly ever held together would not come to a deadlock within the hour.
+    let held = if case == Case::Deadlock { 0.010 } else { 0.002 };
+    let pause = || Step::wait(Time::about(held));
     let mut service = Service::new(theme.service)
         .instances(window.instances)
         .cores(1)
@@ -489,7 +491,7 @@ fn service(theme: &Theme, window: &Window, chance: &mut Chance) -> Service {
             compute(0.009),
             Step::locked(
                 theme.locks.0,
-                [pause(0.002), Step::locked(theme.locks.1, [pause(0.002)])],
+                [pause(), Step::locked(theme.locks.1, [pause()])],
             ),
             Step::query(theme.pool, theme.write.1, Time::about(0.022)),
             Step::call(theme.dependency, Time::about(CALL)),

@@ -219,6 +219,8 @@ struct Engine<'a> {
     free_calls: Vec<u32>,
     instances: Vec<Instance>,
     dependencies: Vec<Station>,
+    /// What is scraped besides the instances: the dependencies that have pools in front of them.
+    exporters: Vec<(usize, Recorder)>,
     streams: Vec<Stream>,
     weather: Weather,
     ready: VecDeque<u32>,
@@ -308,6 +310,14 @@ impl<'a> Engine<'a> {
                 instance
             })
             .collect();
+        let exporters = (0..plan.dependencies.len())
+            .filter(|&dependency| plan.is_database(dependency))
+            .map(|dependency| {
+                let address = format!("10.{}.255.{}:9187", subnet.0, 10 + dependency);
+                let name = &plan.dependencies[dependency].name;
+                (dependency, Recorder::new(name, address))
+            })
+            .collect();
         let weather = Weather {
             query_factor: vec![1.0; plan.queries.len()],
             dependency_factor: vec![1.0; plan.dependencies.len()],
@@ -348,6 +358,7 @@ impl<'a> Engine<'a> {
             free_calls: Vec::new(),
             instances,
             dependencies,
+            exporters,
             streams: Vec::new(),
             weather,
             ready: VecDeque::new(),
@@ -452,7 +463,7 @@ impl<'a> Engine<'a> {
             }
         }
         let interval = micros(setup.scrape_interval);
-        for instance in 0..self.instances.len() {
+        for instance in 0..self.instances.len() + self.exporters.len() {
             let offset = self.world.whole(0, interval / 1_000 - 1) * 1_000;
             self.at(window + offset, Event::Scrape(small_index(instance)));
         }
@@ -522,7 +533,10 @@ impl<'a> Engine<'a> {
                 self.instances[instance as usize].build = build;
             }
             Event::Boot(instance, stops) => self.boot(instance as usize, stops),
-            Event::Scrape(instance) => self.scrape(instance as usize),
+            Event::Scrape(target) => match (target as usize).checked_sub(self.instances.len()) {
+                None => self.scrape(target as usize),
+                Some(exporter) => self.scrape_database(exporter),
+            },
             Event::Slot(stream) => self.begin_slot(stream as usize),
             Event::Arrive(stream) => self.arrive(stream as usize),
             Event::Timer(request, generation) => {
@@ -826,6 +840,9 @@ impl<'a> Engine<'a> {
             }
             instances.push(name);
             instance.recorder.into_series(&mut series);
+        }
+        for (_, recorder) in self.exporters {
+            recorder.into_series(&mut series);
         }
         for (planned, station) in self.plan.dependencies.iter().zip(&mut self.dependencies) {
             station.account(end);

@@ -26,7 +26,7 @@ pub struct Family {
 macro_rules! families {
     ($($variant:ident $name:literal $kind:ident $help:literal;)*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub(super) enum Metric { $($variant),* }
+        pub(crate) enum Metric { $($variant),* }
         static FAMILIES: &[Family] = &[
             $(Family { name: $name, kind: Kind::$kind, help: $help }),*
         ];
@@ -60,6 +60,8 @@ families! {
     LockContentions "mutex_contentions" Counter "Acquisitions that had to wait.";
     LockWait "mutex_wait_duration_seconds" Histogram "How long acquisitions waited.";
     LockWaiters "mutex_waiters" Gauge "Tasks that wait for the lock.";
+    PgMaxConnections "pg_settings_max_connections" Gauge "Connections that the database accepts.";
+    PgActivity "pg_stat_activity_count" Gauge "Connections of the database by what they do.";
     Allocated "process_allocated_bytes" Counter "Bytes that were allocated, freed or not.";
     CpuSeconds "process_cpu_seconds" Counter "Processor time used, user and system.";
     MaxFds "process_max_fds" Gauge "File descriptors that the process may open.";
@@ -70,6 +72,9 @@ families! {
     AliveTasks "tokio_alive_tasks" Gauge "Tasks that have not ended.";
     GlobalQueue "tokio_global_queue_depth" Gauge "Tasks that are ready to run and wait for a worker thread.";
     WorkerThreads "tokio_workers" Gauge "Worker threads of the runtime.";
+    GcPause "gc_pause_p99_seconds" Gauge "99th percentile of the pauses of the collector in the last minutes.";
+    HeapBytes "heap_live_bytes" Gauge "What the last collection left on the heap.";
+    RequestP99 "http_request_p99_seconds" Gauge "99th percentile of the request duration in the last minutes.";
     Up "up" Gauge "Whether the last scrape succeeded.";
     StageDepth "worker_queue_depth" Gauge "Tasks that wait for a worker.";
     StageLimit "worker_queue_limit" Gauge "Tasks that may wait for a worker.";
@@ -80,7 +85,7 @@ families! {
 }
 
 impl Metric {
-    pub(super) fn family(self) -> &'static Family {
+    pub(crate) fn family(self) -> &'static Family {
         &FAMILIES[self as usize]
     }
 }
@@ -156,7 +161,7 @@ struct Column {
 }
 
 /// The series of one instance, as its scraper stores them.
-pub(super) struct Recorder {
+pub(crate) struct Recorder {
     job: String,
     instance: String,
     times: Vec<i64>,
@@ -168,7 +173,7 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn new(job: &str, instance: String) -> Self {
+    pub(crate) fn new(job: &str, instance: String) -> Self {
         Recorder {
             job: job.into(),
             instance,
@@ -184,17 +189,17 @@ impl Recorder {
         &self.instance
     }
 
-    pub(super) fn failed(&mut self, at_ms: i64) {
+    pub(crate) fn failed(&mut self, at_ms: i64) {
         self.up.push((at_ms, 0.0));
     }
 
-    pub(super) fn begin(&mut self, at_ms: i64) {
+    pub(crate) fn begin(&mut self, at_ms: i64) {
         self.up.push((at_ms, 1.0));
         self.times.push(at_ms);
         self.cursor = 0;
     }
 
-    pub(super) fn put(
+    pub(crate) fn put(
         &mut self,
         key: Key,
         value: f64,
@@ -223,7 +228,7 @@ impl Recorder {
         values.push(value);
     }
 
-    pub(super) fn histogram(
+    pub(crate) fn histogram(
         &mut self,
         metric: Metric,
         index: usize,
@@ -248,7 +253,7 @@ impl Recorder {
         self.put((metric, a, 0, COUNT), real(cumulative), &labels);
     }
 
-    pub(super) fn into_series(self, into: &mut Vec<Series>) {
+    pub(crate) fn into_series(self, into: &mut Vec<Series>) {
         let with_target = |mut labels: Vec<(&'static str, String)>| {
             labels.push(("job", self.job.clone()));
             labels.push(("instance", self.instance.clone()));
@@ -292,7 +297,7 @@ impl Recorder {
 
 /// Puts series in the order in which [`super::Run::series`] promises them: a histogram's buckets
 /// by their bounds.
-pub(super) fn sort(series: &mut [Series]) {
+pub(crate) fn sort(series: &mut [Series]) {
     let le = |series: &Series| -> f64 {
         series
             .labels
@@ -315,7 +320,7 @@ pub(super) fn sort(series: &mut [Series]) {
     });
 }
 
-pub(super) fn openmetrics<'a>(series: impl Iterator<Item = &'a Series>) -> String {
+pub(crate) fn openmetrics<'a>(series: impl Iterator<Item = &'a Series>) -> String {
     let mut text = String::new();
     let mut family: Option<&'static str> = None;
     let mut head = String::new();
@@ -359,14 +364,14 @@ pub(super) fn openmetrics<'a>(series: impl Iterator<Item = &'a Series>) -> Strin
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Histogram {
+pub(crate) struct Histogram {
     /// Not cumulative; the last is for what is above every bound.
-    pub(super) counts: Vec<u64>,
-    pub(super) sum_micros: u64,
+    pub(crate) counts: Vec<u64>,
+    pub(crate) sum_micros: u64,
 }
 
 impl Histogram {
-    fn with(bounds: &[f64]) -> Self {
+    pub(crate) fn with(bounds: &[f64]) -> Self {
         Histogram {
             counts: vec![0; bounds.len() + 1],
             sum_micros: 0,
@@ -382,7 +387,7 @@ impl Histogram {
         self.sum_micros += micros;
     }
 
-    pub(super) fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 }
@@ -517,16 +522,16 @@ impl Registry {
     }
 }
 
-pub(super) fn small(index: usize) -> u16 {
+pub(crate) fn small(index: usize) -> u16 {
     u16::try_from(index).expect("fewer than 65,000 of a kind")
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-pub(super) fn real(count: u64) -> f64 {
+pub(crate) fn real(count: u64) -> f64 {
     count as f64
 }
 
-pub(super) fn seconds(micros: u64) -> f64 {
+pub(crate) fn seconds(micros: u64) -> f64 {
     real(micros) / 1e6
 }
 

@@ -263,6 +263,10 @@ fn evidence(setup: &Setup, fault: &Fault) -> Vec<Evidence> {
         Fault::ConnectionLeak { pool, .. } => vec![
             rises("db_pool_connections_in_use", &[("pool", pool)]),
             rises("db_pool_acquire_timeouts", &[("pool", pool)]),
+            rises(
+                "pg_stat_activity_count",
+                &[("state", "idle in transaction")],
+            ),
         ],
         Fault::TaskLeak { descriptors, .. } => {
             let mut evidence = vec![

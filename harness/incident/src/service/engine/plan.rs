@@ -87,6 +87,12 @@ impl Plan {
         index(self.caches.iter().map(|cache| cache.name.as_str()), name)
     }
 
+    /// Whether pools are in front of it.
+    pub(in crate::service) fn is_database(&self, dependency: usize) -> bool {
+        let name = &self.dependencies[dependency].name;
+        self.pools.iter().any(|pool| pool.dependency == *name)
+    }
+
     pub(in crate::service) fn dependency(&self, name: &str) -> Option<usize> {
         let names = self.dependencies.iter();
         index(names.map(|dependency| dependency.name.as_str()), name)

@@ -294,6 +294,54 @@ impl Engine<'_> {
         }
     }
 
+    pub(super) fn scrape_database(&mut self, exporter: usize) {
+        let next = self.now + micros(self.setup.scrape_interval);
+        if next <= self.end {
+            let id = super::small_index(self.instances.len() + exporter);
+            self.at(next, Event::Scrape(id));
+        }
+        let missed = self.world.happens(self.setup.missed_scrapes);
+        let at_ms = self.epoch_ms + millis(self.now);
+        let dependency = self.exporters[exporter].0;
+        let name = &self.plan.dependencies[dependency].name;
+        let (mut open, mut lent, mut most) = (0, 0, 0);
+        for (pool, planned) in self.plan.pools.iter().enumerate() {
+            if planned.dependency != *name {
+                continue;
+            }
+            for instance in &self.instances {
+                most += planned.size;
+                if instance.up {
+                    open += instance.pools[pool].servers;
+                    lent += instance.pools[pool].busy;
+                }
+            }
+        }
+        let station = &self.dependencies[dependency];
+        // A statement that waits for its turn is active, and so is one whose client has gone.
+        let active = station.busy + station.waiters;
+        let in_transaction = lent.saturating_sub(active);
+        let idle = open - lent;
+        let recorder = &mut self.exporters[exporter].1;
+        if missed {
+            recorder.failed(at_ms);
+            return;
+        }
+        recorder.begin(at_ms);
+        let states = [
+            ("active", active),
+            ("idle", idle),
+            ("idle in transaction", in_transaction),
+        ];
+        for (nth, (state, count)) in states.into_iter().enumerate() {
+            let key = (Metric::PgActivity, small(nth), 0, 0);
+            recorder.put(key, f64::from(count), || vec![("state", state.to_owned())]);
+        }
+        let max = (most + 20).div_ceil(100) * 100;
+        let key = (Metric::PgMaxConnections, 0, 0, 0);
+        recorder.put(key, f64::from(max), Vec::new);
+    }
+
     /// Brings the way of the log lines up to now.
     pub(super) fn ship_logs(&mut self, index: usize) {
         let pipeline = &self.setup.service.log_pipeline;
