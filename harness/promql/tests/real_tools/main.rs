@@ -5,6 +5,7 @@
 //! how to run it alone.
 
 mod agreement;
+mod alertmanager;
 mod routes;
 mod rules;
 mod tool;

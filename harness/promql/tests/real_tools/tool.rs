@@ -1,6 +1,6 @@
 //! A tool of this machine, and the chance that makes cases for it.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
@@ -34,7 +34,7 @@ impl RealTool {
         let message = format!("not run: could not start {name}: {reason}; install {install}");
         let required = std::env::var("NIGHTSHIFT_REQUIRE_BACKENDS").is_ok_and(|value| value == "1");
         assert!(!required, "{message} (NIGHTSHIFT_REQUIRE_BACKENDS=1)");
-        println!("{message}");
+        say(&message);
         None
     }
 
@@ -50,6 +50,12 @@ impl RealTool {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
+}
+
+/// On the screen: the stream itself is not captured, unlike what `println!` prints.
+pub fn say(message: &str) {
+    let test = std::thread::current().name().unwrap_or("test").to_owned();
+    let _ = writeln!(std::io::stderr(), "{test}: {message}");
 }
 
 /// The usual seeds, or the one that the environment variable names.

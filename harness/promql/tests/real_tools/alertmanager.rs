@@ -1,0 +1,246 @@
+//! Groups, receivers, inhibition and silences, judged by a running Alertmanager.
+//!
+//! Random configurations stand side by side in one: the label `case` leads each alert to its own
+//! routes, and each inhibition rule asks for its equality. All alerts are posted at once, and what
+//! the server's API says of them is compared. `NIGHTSHIFT_ALERTMANAGER_SEED=N` runs one alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use backends::{Alertmanager, Source};
+use promql::Labels;
+use promql::routing::{Routing, Silence};
+use serde_json::{Value, json};
+
+use crate::tool::{Chance, say, seeds};
+
+const CASES: std::ops::Range<u64> = 0..40;
+const ALERTS: usize = 25;
+
+const NAMES: [&str; 3] = ["severity", "team", "zone"];
+const VALUES: [&str; 4] = ["critical", "warning", "api", "b"];
+const PATTERNS: [&str; 4] = ["critical|warning", "a.i", ".+", "[ab]"];
+
+fn matcher(chance: &mut Chance) -> String {
+    let name = chance.pick(&NAMES);
+    match chance.below(4) {
+        0 => format!("{name}=\"{}\"", chance.pick(&VALUES)),
+        1 => format!("{name}!=\"{}\"", chance.pick(&VALUES)),
+        2 => format!("{name}=~\"{}\"", chance.pick(&PATTERNS)),
+        _ => format!("{name}!~\"{}\"", chance.pick(&PATTERNS)),
+    }
+}
+
+fn route(chance: &mut Chance, depth: usize, indent: usize, condition: &str, out: &mut String) {
+    let pad = " ".repeat(indent);
+    let _ = writeln!(
+        out,
+        "{pad}- receiver: r{}\n{pad}  matchers: ['{condition}']",
+        chance.below(5)
+    );
+    match chance.below(4) {
+        0 => {}
+        1 => {
+            let _ = writeln!(out, "{pad}  group_by: ['...']");
+        }
+        _ => {
+            let _ = writeln!(out, "{pad}  group_by: [{}]", chance.pick(&NAMES));
+        }
+    }
+    if depth < 3 && chance.below(3) == 0 {
+        let _ = writeln!(out, "{pad}  continue: true");
+    }
+    if depth == 0 {
+        return;
+    }
+    let _ = writeln!(out, "{pad}  routes:");
+    for _ in 0..1 + chance.below(3) {
+        let condition = matcher(chance);
+        route(chance, depth - 1, indent + 2, &condition, out);
+    }
+}
+
+/// The routes, the inhibition rules and the alerts of one case.
+fn case(seed: u64, routes: &mut String, rules: &mut String, alerts: &mut Vec<Labels>) {
+    let mut chance = Chance::new(seed);
+    route(&mut chance, 3, 2, &format!("case=\"{seed}\""), routes);
+    for _ in 0..1 + chance.below(2) {
+        let (source, target) = (matcher(&mut chance), matcher(&mut chance));
+        let _ = writeln!(
+            rules,
+            "- source_matchers: ['{source}', 'case=\"{seed}\"']\n  target_matchers: ['{target}']\n  \
+             equal: [case, {}]",
+            chance.pick(&NAMES)
+        );
+    }
+    let mut distinct = BTreeSet::new();
+    for _ in 0..ALERTS {
+        let mut pairs = vec![
+            ("alertname".to_owned(), "A".to_owned()),
+            ("case".to_owned(), seed.to_string()),
+        ];
+        for name in NAMES {
+            if chance.below(4) > 0 {
+                pairs.push((name.to_owned(), chance.pick(&VALUES).to_owned()));
+            }
+        }
+        distinct.insert(Labels::new(pairs));
+    }
+    alerts.extend(distinct);
+}
+
+fn labels_of(value: &Value) -> Labels {
+    let pairs = value.as_object().into_iter().flatten();
+    Labels::new(pairs.map(|(name, value)| (name.clone(), value.as_str().unwrap_or("").to_owned())))
+}
+
+/// How many groups there are of a receiver, labels and alerts.
+type Groups = BTreeMap<(String, Labels, Vec<Labels>), usize>;
+
+fn groups_of(told: &Value) -> Groups {
+    let mut groups = Groups::new();
+    for group in told.as_array().into_iter().flatten() {
+        let mut members: Vec<Labels> = group["alerts"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|alert| labels_of(&alert["labels"]))
+            .collect();
+        members.sort();
+        let receiver = group["receiver"]["name"].as_str().unwrap_or("").to_owned();
+        let key = (receiver, labels_of(&group["labels"]), members);
+        *groups.entry(key).or_insert(0) += 1;
+    }
+    groups
+}
+
+#[test]
+fn groups_receivers_inhibition_and_silences_are_those_of_alertmanager() {
+    let mut text = String::new();
+    let mut rules = String::new();
+    let mut alerts = Vec::new();
+    for seed in seeds("NIGHTSHIFT_ALERTMANAGER_SEED", CASES) {
+        case(seed, &mut text, &mut rules, &mut alerts);
+    }
+    let text = format!(
+        "route:\n  receiver: r0\n  group_wait: 1h\n  routes:\n{text}inhibit_rules:\n{rules}receivers:\n\
+         {}",
+        (0..5)
+            .map(|index| format!("- name: r{index}\n"))
+            .collect::<String>()
+    );
+    let routing = Routing::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let server = match Alertmanager::start(text.clone()) {
+        Ok(server) if server.source() != Source::Address => server,
+        Ok(server) => {
+            say(&format!("not run: {} keeps its own routes", server.url()));
+            return;
+        }
+        Err(unavailable) if unavailable.required() => panic!("could not {unavailable}"),
+        Err(unavailable) => {
+            say(&format!("not run: could not {unavailable}"));
+            return;
+        }
+    };
+
+    let body: Vec<Value> = alerts
+        .iter()
+        .map(|labels| json!({"labels": labels.iter().collect::<BTreeMap<_, _>>()}))
+        .collect();
+    let post = |path: &str, body: &Value| {
+        let answer = server
+            .post(path, "application/json", body.to_string().as_bytes())
+            .unwrap();
+        assert!(answer.is_success(), "{path}: {}", answer.body);
+    };
+    let get = |path: &str| -> Value {
+        let answer = server.get(path).unwrap();
+        serde_json::from_str(&answer.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", answer.body))
+    };
+    post(
+        "/api/v2/silences",
+        &json!({
+            "matchers": [
+                {"name": "zone", "value": "a.*|b", "isRegex": true, "isEqual": true},
+                {"name": "team", "value": "api", "isRegex": false, "isEqual": false}
+            ],
+            "startsAt": "2020-01-01T00:00:00Z", "endsAt": "2100-01-01T00:00:00Z",
+            "createdBy": "nightshift", "comment": "a test"
+        }),
+    );
+    let silence = Silence::new("zone=~\"a.*|b\",team!=api", 0, i64::MAX).unwrap();
+    post("/api/v2/alerts", &Value::Array(body));
+
+    let told = get("/api/v2/alerts");
+    let told: BTreeMap<Labels, &Value> = told
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|alert| (labels_of(&alert["labels"]), alert))
+        .collect();
+    assert_eq!(told.len(), alerts.len());
+    let (mut inhibited, mut silenced) = (0, 0);
+    for labels in &alerts {
+        let theirs = told[labels];
+        let receivers: BTreeSet<&str> = theirs["receivers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|receiver| receiver["name"].as_str())
+            .collect();
+        let ours: BTreeSet<&str> = routing.receivers_for(labels).into_iter().collect();
+        assert_eq!(ours, receivers, "receivers of {labels}\n{text}");
+        let is = |what: &str| !theirs["status"][what].as_array().unwrap().is_empty();
+        let by_another = routing
+            .inhibit_rules()
+            .iter()
+            .any(|rule| alerts.iter().any(|source| rule.inhibits(source, labels)));
+        assert_eq!(
+            by_another,
+            is("inhibitedBy"),
+            "inhibition of {labels}\n{text}"
+        );
+        assert_eq!(
+            silence.mutes(labels, 1),
+            is("silencedBy"),
+            "silence of {labels}"
+        );
+        inhibited += usize::from(by_another);
+        silenced += usize::from(is("silencedBy"));
+    }
+    assert!(inhibited > 0 && silenced > 0 && inhibited < alerts.len());
+
+    // A group is a receiver, its labels, and its alerts; two routes may make the same.
+    let mut by_route: BTreeMap<_, Vec<Labels>> = BTreeMap::new();
+    for labels in &alerts {
+        for route in routing.routes_for(labels) {
+            let place = std::ptr::from_ref(route) as usize;
+            let key = (
+                place,
+                route.receiver().to_owned(),
+                route.group_labels(labels),
+            );
+            by_route.entry(key).or_default().push(labels.clone());
+        }
+    }
+    let mut ours = Groups::new();
+    for ((_, receiver, labels), mut members) in by_route {
+        members.sort();
+        *ours.entry((receiver, labels, members)).or_insert(0) += 1;
+    }
+    // The server sorts what was posted into groups in the background.
+    let theirs = (0..500)
+        .map(|_| groups_of(&get("/api/v2/alerts/groups")))
+        .find(|theirs| *theirs == ours);
+    assert!(
+        theirs.is_some(),
+        "groups: ours {ours:?}\nAlertmanager's {:?}\n{text}",
+        groups_of(&get("/api/v2/alerts/groups"))
+    );
+    println!(
+        "{} alerts in {} groups, {inhibited} inhibited and {silenced} silenced, as Alertmanager has them",
+        alerts.len(),
+        ours.len()
+    );
+}
