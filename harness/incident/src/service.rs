@@ -52,6 +52,16 @@
 //!   instances.
 //! - Before the window the service runs for [`Setup::warm_up`] seconds, and the counters that a
 //!   process collected in the days before are extrapolated from that.
+//!   Counters of the same event stay equal; between counters of different moments of a request
+//!   (connections acquired, queries ended) a constant is left over.
+//!
+//! # What to know
+//! - The end of a leak stops it; what has leaked stays until the process starts again. Requests in
+//!   a deadlock hold each other until their deadline, and others follow them into it at once;
+//!   without [`Service::deadline`] it lasts for ever.
+//! - [`Run::level`] reads a run as a query would, and tells what an evidence moved from and to.
+//! - Change one thing and simulate again for a prediction: 24 workers instead of 16 meet the same
+//!   arrivals, because arrivals and work have streams of their own.
 //!
 //! # Time
 //! About half a microsecond for each request: a day of a small service (15 requests a second on

@@ -635,3 +635,31 @@ fn promtool_loads_what_is_written_in_openmetrics() {
     assert_eq!(column(4), samples, "{said}");
     assert!(column(6) >= series, "{said}");
 }
+
+#[test]
+fn more_workers_meet_the_same_arrivals_and_wait_less() {
+    let run = |workers: u32| {
+        let service = Service::new("thumbnails")
+            .tier(Tier::new("pool", workers).queue(500))
+            .route(
+                Route::new("POST", "/thumbnails", 1.0).steps([Step::wait(Time::Tailed {
+                    median: 0.2,
+                    sigma: 0.6,
+                    share: 0.05,
+                    slow_median: 2.0,
+                    slow_sigma: 0.4,
+                })]),
+            )
+            .deadline(6.0);
+        simulate(&Setup::new(service, Load::constant(52.0), 11).lasting(1_200.0))
+    };
+    let (now, then) = (run(16), run(24));
+    assert_eq!(now.ledger().arrived, then.ledger().arrived);
+    let waiting = |run: &Run| {
+        let tier = run.ledger().station("tier pool").unwrap();
+        tier.waiting_micros as f64 / run.ledger().duration_micros as f64
+    };
+    // 52 a second times 0.34 s are 17.5 erlangs: too many for 16 workers, and 73 % of 24.
+    assert!(waiting(&now) > 50.0, "{}", waiting(&now));
+    assert!(waiting(&then) < 3.0, "{}", waiting(&then));
+}

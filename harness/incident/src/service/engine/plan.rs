@@ -179,13 +179,22 @@ pub(in crate::service) fn compile(setup: &Setup) -> Result<Plan, SetupError> {
     }
     for scenario in &setup.scenarios {
         check_fault(&plan, &scenario.fault)?;
-        in_range("the start of a fault", scenario.starts_at, 0.0, YEARS)?;
+        in_range(
+            "the start of a fault",
+            scenario.starts_at,
+            0.0,
+            setup.duration,
+        )?;
         in_range(
             "the length of a fault",
             scenario.lasts.unwrap_or(0.0),
             0.0,
             YEARS,
         )?;
+    }
+    for deploy in &setup.deploys {
+        in_range("the time of a deploy", deploy.at, 0.0, YEARS)?;
+        in_range("a stagger", deploy.stagger, 0.0, YEARS)?;
     }
     for job in &setup.jobs {
         known(plan.route(&job.path), "route", &job.path)?;
