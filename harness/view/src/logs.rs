@@ -196,6 +196,8 @@ struct Field {
     /// The length of its longest value, in bytes.
     longest: usize,
     first: String,
+    /// Whether it is the time, the level or the message, which need no name beside them.
+    leads: bool,
     /// Whether another line says something else than the first.
     varies: bool,
 }
@@ -204,6 +206,21 @@ impl Field {
     /// Whether its values fit into one line of a table.
     fn is_short(&self) -> bool {
         self.longest <= 32
+    }
+}
+
+/// How early a reader looks for a field: the time, the level, the message, then the others.
+fn rank(name: &str) -> usize {
+    let among = |names: &[&str]| names.iter().position(|known| *known == name);
+    match (
+        among(&TIME_FIELDS),
+        among(&LEVEL_FIELDS),
+        among(&MESSAGE_FIELDS),
+    ) {
+        (Some(_), _, _) => 0,
+        (_, Some(_), _) => 1,
+        (_, _, Some(nth)) => 2 + nth,
+        _ => usize::MAX,
     }
 }
 
@@ -221,6 +238,7 @@ fn columns(lines: &[LogLine]) -> Vec<Field> {
                 None => {
                     places.insert(name.clone(), order.len());
                     order.push(Field {
+                        leads: rank(&name) < usize::MAX,
                         name,
                         lines: 0,
                         longest: 0,
@@ -236,19 +254,6 @@ fn columns(lines: &[LogLine]) -> Vec<Field> {
             field.varies |= field.first != value;
         }
     }
-    let rank = |name: &str| {
-        let among = |names: &[&str]| names.iter().position(|known| *known == name);
-        match (
-            among(&TIME_FIELDS),
-            among(&LEVEL_FIELDS),
-            among(&MESSAGE_FIELDS),
-        ) {
-            (Some(_), _, _) => 0,
-            (_, Some(_), _) => 1,
-            (_, _, Some(nth)) => 2 + nth,
-            _ => usize::MAX,
-        }
-    };
     // What every line says alike tells lines apart no better than a line number. The sort is stable:
     // of equals the one that comes first in the log.
     order.sort_by_key(|field| {
@@ -307,8 +312,10 @@ fn table(rows: &[Row], columns: &[Field], lines: usize) -> Markup {
     let names: Vec<&str> = columns.iter().map(|field| field.name.as_str()).collect();
     let level = names.iter().position(|name| LEVEL_FIELDS.contains(name));
     let short: Vec<bool> = columns.iter().map(Field::is_short).collect();
+    let leads = columns.iter().filter(|field| field.leads).count();
     let data = serde_json::json!({
-        "columns": names, "shown": shown, "level": level, "short": short, "rows": data,
+        "columns": names, "shown": shown, "leads": leads, "level": level, "short": short,
+        "rows": data,
     });
     html! {
         div.log data-lines=(lines) {
@@ -342,7 +349,7 @@ fn table(rows: &[Row], columns: &[Field], lines: usize) -> Markup {
                                 th.number scope="row" { (row.number) }
                                 @for (nth, cell) in row.cells[..shown].iter().enumerate() {
                                     @let text = cell.as_deref().unwrap_or_default();
-                                    td.short[short[nth]] {
+                                    td.short[short[nth]] data-name=[(nth >= leads).then_some(names[nth])] {
                                         @if level == Some(nth) {
                                             span class={ "level " (row.level.word()) } { (text) }
                                         } @else { (text) }

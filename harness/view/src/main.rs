@@ -99,6 +99,7 @@ fn read(path: &Path) -> Result<Dump> {
 /// Opens the page where there is a screen. That this fails is no failure: the path was printed.
 fn open(path: &Path) {
     if !has_screen() {
+        eprintln!("note: no screen here; open the file in a browser, or use --serve");
         return;
     }
     let Ok(path) = path.canonicalize() else {

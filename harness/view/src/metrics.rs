@@ -292,9 +292,13 @@ fn plain(value: f64) -> String {
 }
 
 fn read_as(quantity: &Quantity, sample: &Sample) -> String {
-    match sample.name.ends_with("_count") || sample.name.ends_with("_gcount") {
-        true => number(sample.value),
-        false => quantity.show(sample.value),
+    let ends = |suffix| sample.name.ends_with(suffix);
+    if ends("_count") || ends("_gcount") {
+        number(sample.value)
+    } else if ends("_created") {
+        moment(sample.value, Precision::Full)
+    } else {
+        quantity.show(sample.value)
     }
 }
 

@@ -277,13 +277,12 @@ impl<'a> Standing<'a> {
 /// Tasks that stand at the same place.
 fn stack(grouping: Grouping, count: u64, tasks: &[&Task]) -> Markup {
     let first = tasks[0];
-    let top = innermost(first).map_or("(no frames)", function);
     let frames: Vec<&[Frame]> = tasks.iter().map(|task| task.frames.as_slice()).collect();
     html! {
         details.stack {
             summary {
                 strong.number { (units::count(clamp(count))) } " "
-                span.name { (top) }
+                span.name { (top(first)) }
                 @if let (Some(state), false) = (&first.state, matches!(grouping, Grouping::State)) {
                     " " small.name { "[" (state) "]" }
                 }
@@ -297,6 +296,16 @@ fn stack(grouping: Grouping, count: u64, tasks: &[&Task]) -> Markup {
             }
             (who(tasks))
         }
+    }
+}
+
+/// The innermost functions of a task, by which a reader tells its stack from others.
+fn top(task: &Task) -> String {
+    const SHOWN: usize = 3;
+    let names: Vec<&str> = frames(task).take(SHOWN).map(function).collect();
+    match names.is_empty() {
+        true => "(no frames)".to_owned(),
+        false => names.join(" ← "),
     }
 }
 

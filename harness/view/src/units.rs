@@ -16,6 +16,8 @@ pub enum Unit {
     Bytes,
     /// A share of one, shown in percent.
     Ratio,
+    /// Seconds since the Unix epoch, shown as date and time.
+    Moment,
     /// Shown as it is.
     Other(String),
 }
@@ -40,8 +42,18 @@ pub struct Scale {
 
 impl Quantity {
     /// The unit of a metric: what `# UNIT` declares, or what the name ends with, as the naming
-    /// rules of Prometheus ask.
+    /// rules of Prometheus ask. The name of a recorded rule, `level:metric:operations`, tells by
+    /// its metric, and by its operations whether it is a rate.
     pub fn of_metric(name: &str, declared: Option<&str>) -> Self {
+        let mut parts = name.splitn(3, ':');
+        let (name, per_second) = match (parts.next(), parts.next(), parts.next()) {
+            (Some(_), Some(metric), Some(operations)) => (metric, operations.starts_with("rate")),
+            _ => (name, false),
+        };
+        let of = |unit| Self { unit, per_second };
+        if name.ends_with("_time_seconds") || name.ends_with("_timestamp_seconds") {
+            return of(Unit::Moment);
+        }
         let base = ["_total", "_bucket", "_sum", "_count", "_created"]
             .iter()
             .find_map(|suffix| name.strip_suffix(suffix))
@@ -58,10 +70,7 @@ impl Quantity {
                 _ => Unit::Plain,
             },
         };
-        Self {
-            unit,
-            per_second: false,
-        }
+        of(unit)
     }
 
     /// The same, a second.
@@ -95,6 +104,8 @@ impl Quantity {
                 _ => (1.0 / (KIB * KIB * KIB * KIB), "TiB"),
             },
             Unit::Ratio => (100.0, "%"),
+            Unit::Moment if is_epoch(largest) => (1.0, "s since 1970"),
+            Unit::Moment => (1.0, "s"),
             Unit::Plain => (1.0, ""),
             Unit::Other(word) => (1.0, word.as_str()),
         };
@@ -108,6 +119,9 @@ impl Quantity {
 
     /// A value with its unit.
     pub fn show(&self, value: f64) -> String {
+        if self.unit == Unit::Moment && !self.per_second && is_epoch(value) {
+            return moment(value, Precision::Full);
+        }
         let scale = self.scale(value);
         let number = number(value * scale.factor);
         match (self.per_second, scale.label.as_str()) {
@@ -118,6 +132,11 @@ impl Quantity {
             (false, label) => format!("{number} {label}"),
         }
     }
+}
+
+/// Whether a number of seconds is a time of our days rather than a duration: from 1986 to 2096.
+fn is_epoch(seconds: f64) -> bool {
+    (5e8..4e9).contains(&seconds)
 }
 
 /// A number with four digits that count, thousands set apart: `142,831`, `0.06190`, `1.2e30`.
@@ -307,6 +326,12 @@ mod tests {
         assert_eq!(rate.show(12.0), "12/s");
         let cpu = Quantity::of_metric("cpu_seconds_total", None).rate();
         assert_eq!(cpu.show(0.3), "0.3 s/s");
+        assert_eq!(show("job:gc_pause_seconds:p99", None, 0.07), "70 ms");
+        assert_eq!(show("job:requests:rate5m", None, 7.0), "7/s");
+        let start = 1_764_315_060.0;
+        let shown = "2025-11-28 07:31:00";
+        assert_eq!(show("process_start_time_seconds", None, start), shown);
+        assert_eq!(show("process_idle_time_seconds", None, 30.0), "30 s");
     }
 
     #[test]

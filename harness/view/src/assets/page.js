@@ -227,6 +227,7 @@
         if (!shown.has(nth)) return;
         const text = row[nth + 2] === null ? "" : row[nth + 2];
         const cell = make("td", data.short[nth] ? "short" : "");
+        if (nth >= data.leads) cell.dataset.name = data.columns[nth];
         if (nth === data.level) cell.append(make("span", `level ${row[1]}`, text));
         else cell.textContent = text;
         element.append(cell);

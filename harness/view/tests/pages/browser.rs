@@ -301,12 +301,11 @@ const TOO_WIDE: &str = "
         element.getBoundingClientRect().right > innerWidth + 1 && !element.closest('.scroll, .lane, svg, .skip'))
         .slice(0, 5).map((element) => element.outerHTML.slice(0, 160))";
 
-fn look(browser: &mut Browser, exhibit: &Exhibit) {
+fn look(browser: &mut Browser, exhibit: &Exhibit, looks: &[(&str, u32, bool)]) {
     let page = exhibit.page();
-    for (look, width, dark) in LOOKS {
+    for &(look, width, dark) in looks {
         let name = format!("{}-{look}", exhibit.name);
         browser.open(&page, width, dark);
-        browser.picture(&name);
         assert_eq!(browser.eval("innerWidth"), width, "{name}");
         assert_eq!(
             browser.eval("document.documentElement.scrollWidth <= innerWidth"),
@@ -319,18 +318,38 @@ fn look(browser: &mut Browser, exhibit: &Exhibit) {
     }
 }
 
+/// Leaves pictures of a page in every look.
+fn picture(browser: &mut Browser, exhibit: &Exhibit) {
+    let page = exhibit.page();
+    for (look, width, dark) in LOOKS {
+        browser.open(&page, width, dark);
+        browser.picture(&format!("{}-{look}", exhibit.name));
+    }
+}
+
 #[test]
 fn pages_fit_a_desk_and_a_phone_by_day_and_by_night() {
     let Some(mut browser) = browser() else { return };
-    for exhibit in exhibits::kinds().iter().chain(&exhibits::fixtures()) {
-        look(&mut browser, exhibit);
+    for exhibit in exhibits::kinds() {
+        picture(&mut browser, &exhibit);
+        look(&mut browser, &exhibit, &LOOKS);
+    }
+}
+
+#[test]
+fn the_dumps_of_every_lab_fit_a_phone() {
+    let Some(mut browser) = browser() else { return };
+    let phone = [LOOKS[2]];
+    for exhibit in exhibits::fixtures() {
+        look(&mut browser, &exhibit, &phone);
+        browser.picture(&format!("{}-{}", exhibit.name, phone[0].0));
     }
 }
 
 #[test]
 fn a_hostile_dump_runs_no_code() {
     let Some(mut browser) = browser() else { return };
-    look(&mut browser, &exhibits::hostile());
+    look(&mut browser, &exhibits::hostile(), &LOOKS);
     assert_eq!(browser.eval("document.title"), "hostile");
     // The log's lines are drawn by the page's script: opened, too, they stay text.
     browser.eval("for (const row of document.querySelectorAll('.log tbody tr')) row.click()");

@@ -135,8 +135,12 @@ fn metrics_over_time() -> Dump {
         {
             *count += share;
             sum += *count;
+            let exemplar = match (le, minute) {
+                ("5.0", 33) => " # {trace_id=\"5b8efff798038103\"} 3.2 1764316980.5",
+                _ => "",
+            };
             text.push_str(&format!(
-                "wait_seconds_bucket{{le=\"{le}\"}} {sum} {}\n",
+                "wait_seconds_bucket{{le=\"{le}\"}} {sum} {}{exemplar}\n",
                 begin + 60 * minute
             ));
         }
@@ -145,6 +149,25 @@ fn metrics_over_time() -> Dump {
             begin + 60 * minute
         ));
         text.push_str(&format!("wait_seconds_sum {sum} {}\n", begin + 60 * minute));
+    }
+    text.push_str("# TYPE gc_seconds summary\n");
+    for minute in 0..60u64 {
+        let at = begin + 60 * minute;
+        for (quantile, share) in [("0.5", 1), ("0.99", 9)] {
+            let micros = 400 * share + minute * 17 * share;
+            text.push_str(&format!(
+                "gc_seconds{{quantile=\"{quantile}\"}} 0.00{micros:04} {at}\n"
+            ));
+        }
+        text.push_str(&format!("gc_seconds_count {} {at}\n", 12 * minute));
+        text.push_str(&format!("gc_seconds_sum {minute} {at}\n"));
+    }
+    text.push_str("# TYPE build info\n");
+    text.push_str(&format!("build_info{{version=\"1.2.0\"}} 1 {begin}\n"));
+    text.push_str("# TYPE process_start_time_seconds gauge\n");
+    for (minute, start) in [(0, 1_764_300_000), (30, 1_764_316_500)] {
+        let at = begin + 60 * minute;
+        text.push_str(&format!("process_start_time_seconds {start} {at}\n"));
     }
     text.push_str("# EOF\n");
     dump("metrics.om", text)
