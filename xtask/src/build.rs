@@ -60,6 +60,8 @@ pub struct Plan {
     pub what: What,
     /// Keep going when one package does not compile, to judge the others.
     pub keep_going: bool,
+    /// Leave the packages' default features out.
+    pub bare: bool,
     /// Where to build, unless it is the workspace's own place.
     pub target_dir: Option<PathBuf>,
 }
@@ -72,14 +74,16 @@ impl Plan {
             packages,
             what: What::Checker,
             keep_going: false,
+            bare: false,
             target_dir: None,
         }
     }
 
     /// The program of a package of the harness.
-    fn program(root: &Path, package: &str) -> Self {
+    fn program(root: &Path, package: &str, bare: bool) -> Self {
         Plan {
             what: What::Program,
+            bare,
             ..Plan::checkers(root, vec![package.to_owned()])
         }
     }
@@ -202,6 +206,9 @@ pub fn build(plan: &Plan) -> Result<Built> {
         // For `cargo test` this is what `--keep-going` is for `cargo build`.
         command.arg("--no-fail-fast");
     }
+    if plan.bare {
+        command.arg("--no-default-features");
+    }
     if let Some(target) = &plan.target_dir {
         command.env("CARGO_TARGET_DIR", target);
     }
@@ -236,12 +243,12 @@ pub fn build(plan: &Plan) -> Result<Built> {
 }
 
 /// Builds the program of a package of the harness, which the runner does not link: whoever never
-/// asks for it never waits for it.
+/// asks for it never waits for it. `bare` leaves its default features out.
 ///
 /// # Errors
 /// When cargo cannot be started, and when the package does not compile.
-pub fn program(root: &Path, package: &str) -> Result<PathBuf> {
-    let mut built = build(&Plan::program(root, package))?;
+pub fn program(root: &Path, package: &str, bare: bool) -> Result<PathBuf> {
+    let mut built = build(&Plan::program(root, package, bare))?;
     match built.binaries.remove(package) {
         Some(path) => Ok(path),
         None => {

@@ -24,6 +24,10 @@ pub struct Options {
     /// Look at this file instead of the lab's dumps; may be given more than once
     #[arg(long)]
     file: Vec<PathBuf>,
+    /// The moment at which a dashboard is shown: 2026-01-31T10:00:00Z or a Unix
+    /// time; that of the last sample if left out
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
     /// Where to write the page, which is then not opened
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -36,7 +40,8 @@ pub fn view(options: &Options) -> Result<ExitCode> {
     let catalog = Catalog::load()?;
     let lab = catalog.find(&options.lab)?;
     let shown = shown(&catalog, lab, options)?;
-    let program = build::program(&catalog.root, "view")?;
+    let bare = !shown.files.iter().any(|path| is_dashboard(path));
+    let program = build::program(&catalog.root, "view", bare)?;
     let mut command = Command::new(program);
     command
         .arg("--title")
@@ -53,6 +58,9 @@ pub fn view(options: &Options) -> Result<ExitCode> {
             .join("target/nightshift/view")
             .join(format!("{}.html", shown.name));
         command.arg("--open").arg("--output").arg(page);
+    }
+    if let Some(at) = &options.at {
+        command.arg("--at").arg(at);
     }
     let status = command
         .arg("--")
@@ -82,14 +90,19 @@ fn shown(catalog: &Catalog, lab: &Lab, options: &Options) -> Result<Shown> {
             about: "Files of your own.".into(),
         });
     }
+    // What the learner builds may be a dashboard, which shows the metrics of the lab.
+    let mut boards = files(&lab.dir())?;
+    boards.retain(|path| is_dashboard(path));
     if let Some(seed) = options.seed {
+        boards.extend(fixture::make(catalog, lab, seed, None)?.files);
         return Ok(Shown {
-            files: fixture::make(catalog, lab, seed, None)?.files,
+            files: boards,
             name: format!("{}-seed-{seed}", lab.slug),
             about: format!("Another system, made from the seed {seed}."),
         });
     }
-    let files = files(&lab.fixture_dir())?;
+    boards.extend(files(&lab.fixture_dir())?);
+    let files = boards;
     if files.is_empty() {
         bail!(
             "{} comes without a dump: there is nothing to look at; `--file` shows one of your own",
@@ -101,6 +114,12 @@ fn shown(catalog: &Catalog, lab: &Lab, options: &Options) -> Result<Shown> {
         name: lab.slug.clone(),
         about: "The dump that comes with the lab.".into(),
     })
+}
+
+/// Whether a file is a dashboard, for which the program needs more than for anything else.
+fn is_dashboard(path: &Path) -> bool {
+    let json = path.extension().is_some_and(|ending| ending == "json");
+    json && fs::read_to_string(path).is_ok_and(|text| text.contains("\"panels\""))
 }
 
 /// The files of a folder and of those within it, by name; none where there is no folder.

@@ -355,7 +355,10 @@ impl Lines<'_> {
         );
         let (from, to) = widened(self.span);
         let times = Ticks::of_time((from, to), canvas.time_ticks);
-        let values = Ticks::of_values(low, high, 5);
+        let values = match self.scale.moments {
+            true => Ticks::of_time((low, high), 5),
+            false => Ticks::of_values(low, high, 5),
+        };
         let room = values.room();
         let root = SVGBackend::with_string(svg, (canvas.width, canvas.height)).into_drawing_area();
         let mut chart = ChartBuilder::on(&root)
@@ -693,6 +696,7 @@ mod tests {
             scale: Scale {
                 factor: 1.0,
                 label: String::new(),
+                moments: false,
             },
             lines: vec![&first, &second],
             thresholds: vec![(4.0, Ink::Level(Level::Error))],
@@ -723,6 +727,7 @@ mod tests {
                 scale: Scale {
                     factor: 1e9,
                     label: String::new(),
+                    moments: false,
                 },
                 lines: vec![&line],
                 thresholds: Vec::new(),

@@ -87,6 +87,8 @@ pub struct Line {
     pub name: String,
     /// In time.
     pub points: Vec<Point>,
+    /// The number beside the name, and its color; the last point if left out.
+    pub last: Option<(String, Color)>,
 }
 
 /// What a panel shows.
@@ -117,6 +119,8 @@ pub enum Body {
         /// As many cells in each as there are headings, with the color of each.
         rows: Vec<Vec<(String, Color)>>,
     },
+    /// Nothing: the title is a heading of the panels below it.
+    Heading,
     /// Words.
     Text(String),
     /// The panel could not be evaluated, and why.
@@ -187,6 +191,9 @@ fn one(panel: &Panel) -> Markup {
             .saturating_sub(120)
             .clamp(90, 600),
     );
+    if panel.body == Body::Heading {
+        return html! { h3.heading style=(area) { (panel.title) } };
+    }
     html! {
         article.panel style=(area) {
             h3 { (panel.title) }
@@ -215,6 +222,7 @@ fn one(panel: &Panel) -> Markup {
                         }
                     }))
                 }
+                Body::Heading => {}
                 Body::Text(text) => { p.words { (text) } }
                 Body::Problem(why) => { p.problem { "Could not be evaluated: " (why) "." } }
             }
@@ -266,7 +274,13 @@ fn series(
                 @for (nth, line) in drawn.iter().enumerate() {
                     li {
                         (swatch(Ink::Line(nth))) span.name { (line.name) }
-                        @if let Some((_, last)) = line.points.last() { " " small { (quantity.show(*last)) } }
+                        @if let Some((text, color)) = &line.last {
+                            " " small class={ "color-" (class(*color)) } {
+                                (text) @if *color != Color::Plain { " " (color.word()) }
+                            }
+                        } @else if let Some((_, last)) = line.points.last() {
+                            " " small { (quantity.show(*last)) }
+                        }
                     }
                 }
             }

@@ -11,6 +11,8 @@
 
 pub mod chart;
 pub mod dashboard;
+#[cfg(feature = "dashboards")]
+mod grafana;
 mod logs;
 mod metrics;
 mod page;
@@ -33,14 +35,66 @@ pub struct Dump {
     pub bytes: Vec<u8>,
 }
 
-/// The page of some dashboards and dumps, as HTML, in their order.
-pub fn page(title: &str, about: &str, dashboards: &[Dashboard], dumps: &[Dump]) -> String {
-    let dashboards = dashboards
-        .iter()
-        .map(|dashboard| (dashboard.title.clone(), dashboard.section()));
-    let dumps = dumps.iter().map(|dump| (dump.name.clone(), section(dump)));
-    let sections: Vec<(String, Section)> = dashboards.chain(dumps).collect();
-    page::document(title, about, &sections).into_string()
+/// What a page is made of.
+#[derive(Debug, Clone, Default)]
+pub struct Page<'a> {
+    /// Its title.
+    pub title: &'a str,
+    /// A line below the title; empty for none.
+    pub about: &'a str,
+    /// The moment at which dashboards among the dumps are shown, in seconds since the Unix epoch;
+    /// that of the last sample if left out.
+    pub at: Option<f64>,
+    /// Dashboards that somebody else evaluated.
+    pub dashboards: &'a [Dashboard],
+    /// In the order in which they are shown. A dashboard among them is evaluated over the metrics
+    /// among them.
+    pub dumps: &'a [Dump],
+}
+
+impl Page<'_> {
+    /// The page as HTML.
+    pub fn draw(&self) -> String {
+        let dashboards = self
+            .dashboards
+            .iter()
+            .map(|dashboard| (dashboard.title.clone(), dashboard.section()));
+        let dumps = self
+            .dumps
+            .iter()
+            .map(|dump| (dump.name.clone(), self.section(dump)));
+        let sections: Vec<(String, Section)> = dashboards.chain(dumps).collect();
+        page::document(self.title, self.about, &sections).into_string()
+    }
+
+    fn section(&self, dump: &Dump) -> Section {
+        let bytes = dump.bytes.as_slice();
+        let drawn = match Format::of(dump) {
+            Format::Metrics => metrics::section(bytes).map_err(|error| error.to_string()),
+            Format::Logs => logs::section(bytes).map_err(|error| error.to_string()),
+            Format::Traces => traces::section(bytes).map_err(|error| error.to_string()),
+            Format::Folded => profiles::folded(bytes).map_err(|error| error.to_string()),
+            Format::Pprof => profiles::pprof(bytes).map_err(|error| error.to_string()),
+            Format::Tasks => tasks::section(bytes).map_err(|error| error.to_string()),
+            Format::Dashboard => self.dashboard(bytes),
+            Format::Text => Ok(text::section(bytes, None)),
+        };
+        drawn.unwrap_or_else(|problem| text::section(bytes, Some(&problem)))
+    }
+
+    #[cfg(feature = "dashboards")]
+    fn dashboard(&self, bytes: &[u8]) -> Result<Section, String> {
+        let metrics = self
+            .dumps
+            .iter()
+            .filter(|dump| Format::of(dump) == Format::Metrics);
+        grafana::section(bytes, metrics, self.at)
+    }
+
+    #[cfg(not(feature = "dashboards"))]
+    fn dashboard(&self, bytes: &[u8]) -> Result<Section, String> {
+        Ok(text::section(bytes, None))
+    }
 }
 
 /// The formats that are drawn.
@@ -52,6 +106,7 @@ enum Format {
     Folded,
     Pprof,
     Tasks,
+    Dashboard,
     Text,
 }
 
@@ -77,6 +132,7 @@ impl Format {
             return match first.starts_with('{') {
                 true if spans() => Self::Traces,
                 true if !name.ends_with(".json") => Self::Logs,
+                true if text.contains("\"panels\"") => Self::Dashboard,
                 _ => Self::Text,
             };
         }
@@ -90,20 +146,6 @@ impl Format {
         }
         Self::Text
     }
-}
-
-fn section(dump: &Dump) -> Section {
-    let bytes = dump.bytes.as_slice();
-    let drawn = match Format::of(dump) {
-        Format::Metrics => metrics::section(bytes).map_err(|error| error.to_string()),
-        Format::Logs => logs::section(bytes).map_err(|error| error.to_string()),
-        Format::Traces => traces::section(bytes).map_err(|error| error.to_string()),
-        Format::Folded => profiles::folded(bytes).map_err(|error| error.to_string()),
-        Format::Pprof => profiles::pprof(bytes).map_err(|error| error.to_string()),
-        Format::Tasks => tasks::section(bytes).map_err(|error| error.to_string()),
-        Format::Text => Ok(text::section(bytes, None)),
-    };
-    drawn.unwrap_or_else(|problem| text::section(bytes, Some(&problem)))
 }
 
 #[cfg(test)]
@@ -122,6 +164,7 @@ mod tests {
             ("spans.jsonl", spans, Format::Traces),
             ("trace.json", spans, Format::Traces),
             ("other.json", "{}", Format::Text),
+            ("pool.json", "{\n\"panels\": []}", Format::Dashboard),
             ("cpu.folded", "", Format::Folded),
             ("heap.pb.gz", "", Format::Pprof),
             ("stacks.txt", "goroutine 1 [running]:\n", Format::Tasks),
@@ -142,7 +185,11 @@ mod tests {
             name: "scrape.prom".into(),
             bytes: b"a 1\nb {\n".to_vec(),
         };
-        let page = page("t", "", &[], &[dump]);
+        let page = Page {
+            dumps: &[dump],
+            ..Page::default()
+        };
+        let page = page.draw();
         assert!(page.contains("Could not read it: line 2"), "{page}");
     }
 }

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
+use telemetry::logs::Timestamp;
 use tiny_http::{Header, Method, Response, Server};
-use view::Dump;
+use view::{Dump, Page};
 
 /// The largest file that is read, in bytes: what the readers of the dumps take.
 const MOST_BYTES: u64 = 64 << 20;
@@ -32,6 +33,10 @@ struct Options {
     /// Serve the page on this machine only, until Ctrl-C
     #[arg(long)]
     serve: bool,
+    /// The moment at which a dashboard is shown: 2026-01-31T10:00:00Z or a Unix time;
+    /// that of the last sample if left out
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    at: Option<f64>,
     /// The dumps
     #[arg(required = true, value_name = "DUMP")]
     dumps: Vec<PathBuf>,
@@ -53,7 +58,14 @@ fn run(options: &Options) -> Result<()> {
         .iter()
         .map(|path| read(path))
         .collect::<Result<_>>()?;
-    let page = view::page(&options.title, &options.about, &[], &dumps);
+    let page = Page {
+        title: &options.title,
+        about: &options.about,
+        at: options.at,
+        dashboards: &[],
+        dumps: &dumps,
+    };
+    let page = page.draw();
     if let Some(path) = &options.output {
         if let Some(folder) = path
             .parent()
@@ -73,6 +85,14 @@ fn run(options: &Options) -> Result<()> {
         serve(&page)?;
     }
     Ok(())
+}
+
+/// A moment in seconds since the Unix epoch.
+fn moment(text: &str) -> Result<f64, String> {
+    match Timestamp::from_text(text) {
+        Some(Timestamp::Unix(nanos)) => Ok(nanos as f64 / 1e9),
+        _ => Err("expected a time such as 2026-01-31T10:00:00Z, or a Unix time".into()),
+    }
 }
 
 fn read(path: &Path) -> Result<Dump> {

@@ -481,9 +481,33 @@ fn course(family: &Family, series: &[Series<'_>], frame: &mut Frame) -> Markup {
             (lines(family, "quantiles", &with(""), &quantity, Shown::Value, frame))
             (lines(family, "observations", &with("_count"), &plain, Shown::Rate, frame))
         },
+        Kind::Info => info(family, series),
         _ => {
             let all: Vec<&Series<'_>> = series.iter().collect();
             lines(family, "", &all, &quantity, Shown::Value, frame)
+        }
+    }
+}
+
+/// Labels that describe a process, whose value is always 1.
+fn info(family: &Family, series: &[Series<'_>]) -> Markup {
+    html! {
+        (page::table(
+            &format!("Labels of {}", family.name),
+            &html! {
+                thead { tr { th scope="col" { "series" } th.number scope="col" { "samples" } } }
+                tbody {
+                    @for series in series.iter().take(MOST_ROWS) {
+                        tr {
+                            th.name scope="row" { (series.title(family)) }
+                            td.number { (units::count(series.points.len())) }
+                        }
+                    }
+                }
+            },
+        ))
+        @if series.len() > MOST_ROWS {
+            p.note { (units::count(series.len() - MOST_ROWS)) " more are in the dump." }
         }
     }
 }

@@ -69,8 +69,12 @@ pub fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
         high
     };
     if low == high {
-        let room = if low == 0.0 { 1.0 } else { low.abs() * 0.1 };
-        return (if low == 0.0 { 0.0 } else { low - room }, high + room);
+        // A value that never moves is a level above zero, or below.
+        return match low {
+            0.0 => (0.0, 1.0),
+            level if level > 0.0 => (0.0, 1.2 * level),
+            level => (1.2 * level, 0.0),
+        };
     }
     let room = (high - low) * 0.05;
     (if low == 0.0 { 0.0 } else { low - room }, high + room)

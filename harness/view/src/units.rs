@@ -38,6 +38,8 @@ pub struct Scale {
     pub factor: f64,
     /// The unit of the axis; empty for plain numbers.
     pub label: String,
+    /// Whether the values are seconds since the Unix epoch, which an axis shows as times.
+    pub moments: bool,
 }
 
 impl Quantity {
@@ -104,7 +106,7 @@ impl Quantity {
                 _ => (1.0 / (KIB * KIB * KIB * KIB), "TiB"),
             },
             Unit::Ratio => (100.0, "%"),
-            Unit::Moment if is_epoch(largest) => (1.0, "s since 1970"),
+            Unit::Moment if is_epoch(largest) => (1.0, "UTC"),
             Unit::Moment => (1.0, "s"),
             Unit::Plain => (1.0, ""),
             Unit::Other(word) => (1.0, word.as_str()),
@@ -114,7 +116,11 @@ impl Quantity {
             (true, "") => "per second".to_owned(),
             (true, word) => format!("{word} per second"),
         };
-        Scale { factor, label }
+        Scale {
+            factor,
+            label,
+            moments: self.unit == Unit::Moment && !self.per_second && is_epoch(largest),
+        }
     }
 
     /// A value with its unit.

@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use view::Dump;
 use view::dashboard::{Body, Color, Dashboard, Line, Panel, Place, Threshold};
 use view::units::{Quantity, Unit};
+use view::{Dump, Page};
 
 /// What a hostile dump tries to smuggle in.
 pub const HOSTILE: &str = "\"'><script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\"></title></svg></style>";
@@ -27,7 +27,14 @@ impl Exhibit {
     }
 
     pub fn page(&self) -> String {
-        view::page(&self.name, "About it", &self.dashboards, &self.dumps)
+        let page = Page {
+            title: &self.name,
+            about: "About it",
+            at: None,
+            dashboards: &self.dashboards,
+            dumps: &self.dumps,
+        };
+        page.draw()
     }
 }
 
@@ -327,6 +334,54 @@ fn scrape(hostile: &str) -> Dump {
     )
 }
 
+/// A dashboard as Grafana exports it, over [`metrics_over_time`].
+fn grafana(hostile: &str) -> Dump {
+    let panel = |kind: &str, title: &str, grid: [u32; 4], query: &str, unit: &str| {
+        let [x, y, w, h] = grid;
+        serde_json::json!({
+            "type": kind, "title": format!("{title}{hostile}"),
+            "gridPos": { "x": x, "y": y, "w": w, "h": h },
+            "targets": [{ "refId": "A", "expr": query, "legendFormat": "{{host}}{{worker}}" }],
+            "fieldConfig": { "defaults": { "unit": unit, "thresholds": {
+                "mode": "absolute",
+                "steps": [{ "color": "green", "value": null }, { "color": "red", "value": 9 }],
+            } } },
+        })
+    };
+    let panels = [
+        serde_json::json!({ "type": "row", "title": "Users",
+            "gridPos": { "x": 0, "y": 0, "w": 24, "h": 1 } }),
+        panel(
+            "stat",
+            "Jobs",
+            [0, 1, 8, 4],
+            "sum(rate(jobs_total[5m]))",
+            "reqps",
+        ),
+        panel("stat", "Heap", [8, 1, 8, 4], "max(heap_bytes)", "bytes"),
+        panel(
+            "stat",
+            "Nobody measures this",
+            [16, 1, 8, 4],
+            "no_such_metric",
+            "s",
+        ),
+        panel("timeseries", "Heap", [0, 5, 12, 8], "heap_bytes", "bytes"),
+        panel(
+            "table",
+            "Workers",
+            [12, 5, 12, 8],
+            "topk(4, rate(jobs_total[5m]))",
+            "reqps",
+        ),
+        panel("stat", "Broken", [0, 13, 8, 4], "rate(jobs_total", "reqps"),
+    ];
+    let dashboard = serde_json::json!({
+        "title": format!("Worker pool {hostile}"), "schemaVersion": 39, "panels": panels,
+    });
+    dump("dashboard.json", dashboard.to_string())
+}
+
 fn dashboard(hostile: &str) -> Dashboard {
     let place = |x, y, width, height| Place {
         x,
@@ -366,10 +421,12 @@ fn dashboard(hostile: &str) -> Dashboard {
                         Line {
                             name: "p50".into(),
                             points: points(0.1),
+                            last: None,
                         },
                         Line {
                             name: format!("p99 {hostile}"),
                             points: points(0.9),
+                            last: Some(("1.2 s".into(), Color::Red)),
                         },
                     ],
                     span: (1_764_315_000.0, 1_764_316_800.0),
@@ -432,6 +489,7 @@ pub fn kinds() -> Vec<Exhibit> {
             ],
         ),
         board,
+        Exhibit::of("kind-grafana", vec![grafana(""), metrics_over_time()]),
     ]
 }
 
@@ -466,6 +524,7 @@ pub fn hostile() -> Exhibit {
         spans(HOSTILE),
         stacks(HOSTILE),
         goroutines(HOSTILE),
+        grafana(HOSTILE),
         dump("notes.md", HOSTILE),
         dump("broken.prom", format!("{HOSTILE} {{\n")),
     ];

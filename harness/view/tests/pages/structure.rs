@@ -166,6 +166,11 @@ fn every_kind_of_dump_becomes_a_page_of_its_own() {
             ".dashboard .panel .stat.color-red small",
             ".dashboard svg.wide polyline",
         ],
+        &[
+            ".dashboard .panel .stat.color-red small",
+            ".dashboard svg.wide polyline",
+            ".heading",
+        ],
     ]) {
         let page = Html::parse_document(&check(exhibit));
         for part in parts {
@@ -214,7 +219,12 @@ fn fifty_megabytes_of_metrics_become_a_page_of_a_few() {
         name: "metrics.om".into(),
         bytes: text.into_bytes(),
     };
-    let page = view::page("large", "", &[], &[dump]);
+    let page = view::Page {
+        title: "large",
+        dumps: &[dump],
+        ..view::Page::default()
+    };
+    let page = page.draw();
     assert!(page.len() < 3 << 20, "{} bytes", page.len());
     assert!(page.contains("The 8 of 300 series"), "the widest are drawn");
     assert!(!page.contains("class=\"problem\""));
