@@ -461,7 +461,7 @@ pub struct HeatStep {
 }
 
 impl HeatMap {
-    /// Draws the map; the darker a cell, the more observations, on a logarithmic scale.
+    /// Draws the map; the stronger the color, the more observations, on a logarithmic scale.
     pub fn draw(&self) -> Markup {
         let height = 44 + 18 * self.rows.len() as u32;
         both(&self.label, height, |svg, canvas| self.draw_on(svg, canvas))

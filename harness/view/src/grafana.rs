@@ -32,7 +32,9 @@ pub fn section<'a>(
     let storage = storage(metrics, at)?;
     let last = storage.time_range_ms().map(|(_, last)| last as f64 / 1e3);
     let at = at.or(last).unwrap_or_default();
-    Ok(shown(&dashboard, &storage, at).section())
+    let mut section = shown(&dashboard, &storage, at).section();
+    section.facts.insert(0, format!("“{}”", dashboard.title));
+    Ok(section)
 }
 
 fn storage<'a>(

@@ -864,7 +864,7 @@ fn heat_map(family: &Family, history: &History<'_>, cumulative: bool, frame: &Fr
                 }
                 @if !unit.is_empty() { ", bounds in " (unit) }
                 @if !history.labels.is_empty() { span.name { " " (history.labels) } }
-                ". The darker, the more, on a logarithmic scale; nothing is drawn for none"
+                ". The stronger the color, the more, on a logarithmic scale; nothing is drawn for none"
             }
             (map.draw())
             details {
