@@ -19,4 +19,5 @@ pub mod queueing;
 pub mod service;
 pub mod sockets;
 pub mod stampede;
+pub mod use_pool;
 pub mod variants;
