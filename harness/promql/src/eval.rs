@@ -243,7 +243,8 @@ impl<'a> Evaluator<'a> {
         start_ms: i64,
         end_ms: i64,
     ) -> Result<Self> {
-        if start_ms.abs() > MAX_TIME_MS || end_ms.abs() > MAX_TIME_MS {
+        let near = -MAX_TIME_MS..=MAX_TIME_MS;
+        if !near.contains(&start_ms) || !near.contains(&end_ms) {
             return Err(EvalError::Times("the time is too far from the epoch"));
         }
         let notes = match engine.dialect {

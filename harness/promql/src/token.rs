@@ -10,8 +10,9 @@ use crate::dialect::Dialect;
 /// The longest query, in bytes.
 pub const MAX_QUERY_BYTES: usize = 64 << 10;
 
-/// The most operators, parentheses and brackets in one query: they bound the depth of its tree.
-pub const MAX_NESTING: usize = 400;
+/// The deepest that a query may be nested: each open parenthesis or bracket counts, and each
+/// operator, since `a + b + c` is a sum within a sum. It bounds the stack that a query takes.
+pub const MAX_NESTING: usize = 256;
 
 /// The longest duration, in milliseconds: a hundred years.
 pub(crate) const MAX_DURATION_MS: i64 = 100 * 365 * 86_400_000;
@@ -69,7 +70,7 @@ impl Tokens {
             at: 0,
             open: Vec::new(),
             list: Vec::new(),
-            nesting: 0,
+            nesting: vec![0],
         };
         scanner.run()?;
         let tokens = Self { list: scanner.list };
@@ -203,7 +204,8 @@ struct Scanner<'a> {
     at: usize,
     open: Vec<(u8, usize)>,
     list: Vec<Token>,
-    nesting: usize,
+    /// How deep the tree can be at each open bracket: the bracket and the operators since it.
+    nesting: Vec<usize>,
 }
 
 const SIGNS: [&str; 26] = [
@@ -298,7 +300,9 @@ impl<'a> Scanner<'a> {
         let operator = ["and", "or", "unless", "atan2"]
             .iter()
             .any(|word| text.eq_ignore_ascii_case(word));
-        self.nesting += usize::from(operator && !braces);
+        if operator && !braces {
+            self.deepen();
+        }
         self.push(if braces { Kind::Word } else { kind }, start);
         self.check_nesting(Span::new(start, self.at))
     }
@@ -444,7 +448,7 @@ impl<'a> Scanner<'a> {
         match *sign {
             "(" | "[" | "{" => {
                 self.open.push((sign.as_bytes()[0], start));
-                self.nesting += usize::from(*sign != "{");
+                self.nesting.push(1);
             }
             ")" | "]" | "}" => {
                 let fits = match self.open.last() {
@@ -469,9 +473,21 @@ impl<'a> Scanner<'a> {
                     });
                 }
                 self.open.pop();
+                self.nesting.pop();
+                // `x[5m:1m][5m:1m]` is a subquery of a subquery.
+                if *sign == "]" {
+                    self.deepen();
+                }
             }
-            "," | ":" | "@" => {}
-            _ => self.nesting += usize::from(!self.in_braces()),
+            // The next argument is no part of the last one.
+            "," => {
+                if let Some(level) = self.nesting.last_mut() {
+                    *level = 1;
+                }
+            }
+            ":" | "@" => {}
+            _ if !self.in_braces() => self.deepen(),
+            _ => {}
         }
         self.push(Kind::Sign, start);
         self.check_nesting(span)
@@ -481,14 +497,22 @@ impl<'a> Scanner<'a> {
         self.open.last().is_some_and(|(open, _)| *open == b'{')
     }
 
+    fn deepen(&mut self) {
+        if let Some(level) = self.nesting.last_mut() {
+            *level += 1;
+        }
+    }
+
     fn check_nesting(&self, span: Span) -> Result<(), Diagnostic> {
-        if self.nesting <= MAX_NESTING {
+        if self.nesting.iter().sum::<usize>() <= MAX_NESTING {
             return Ok(());
         }
-        Err(self.fail(
-            span,
-            format!("the query has more than {MAX_NESTING} operators and brackets"),
-        ))
+        Err(self
+            .fail(
+                span,
+                format!("the query is nested more than {MAX_NESTING} deep"),
+            )
+            .help("record a part of it as a metric of its own"))
     }
 }
 

@@ -95,6 +95,9 @@ pub fn query(options: &Options) -> Result<ExitCode, String> {
     }
     if !json {
         eprint!("{}", show::annotations(&answer, query.text()));
+        for finding in promql::lint(&query, &promql::lint::Context::of(&storage)) {
+            eprint!("{}", finding.render(query.text()));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
