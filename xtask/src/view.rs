@@ -62,9 +62,19 @@ pub fn view(options: &Options) -> Result<ExitCode> {
     if let Some(at) = &options.at {
         command.arg("--at").arg(at);
     }
+    run(command.arg("--").args(&shown.files))
+}
+
+/// Becomes the program, so that whatever ends the runner ends a page that is served.
+#[cfg(unix)]
+fn run(command: &mut Command) -> Result<ExitCode> {
+    use std::os::unix::process::CommandExt as _;
+    Err(command.exec()).context("could not start the program that draws")
+}
+
+#[cfg(not(unix))]
+fn run(command: &mut Command) -> Result<ExitCode> {
     let status = command
-        .arg("--")
-        .args(&shown.files)
         .status()
         .context("could not start the program that draws")?;
     Ok(if status.success() {

@@ -50,12 +50,17 @@ pub fn section(bytes: &[u8]) -> Result<Section, ParseError> {
             zone => format!("{} to {} {zone}", times.first, times.last),
         });
     }
-    let columns = columns(&lines);
-    facts.push(counted(columns.len(), "field"));
+    let mut columns = columns(&lines);
+    let fields = columns.len();
+    facts.push(counted(fields, "field"));
+    columns.truncate(MOST_COLUMNS);
     let (rows, bytes) = rows(&lines, &columns);
     let body = html! {
         @if let Some(times) = timeline { (times.figure) }
         (table(&rows, &columns, lines.len()))
+        @if columns.len() < fields {
+            p.note { "The first " (columns.len()) " fields are in this page." }
+        }
         @if rows.len() < lines.len() {
             p.note {
                 "The first " (units::count(rows.len())) " lines are in this page (" (bytes >> 10)
@@ -260,7 +265,6 @@ fn columns(lines: &[LogLine]) -> Vec<Field> {
         let share = std::cmp::Reverse(field.lines);
         (rank(&field.name), !field.varies, share)
     });
-    order.truncate(MOST_COLUMNS);
     order
 }
 
@@ -409,6 +413,17 @@ mod tests {
             "{}",
             body.len()
         );
+    }
+
+    #[test]
+    fn fields_beyond_what_a_table_can_hold_are_counted() {
+        let fields: Map<String, Value> = (0..100)
+            .map(|nth| (format!("field{nth}"), Value::from(nth)))
+            .collect();
+        let section = section(Value::from(fields).to_string().as_bytes()).expect("a log");
+        assert_eq!(section.facts, ["1 line", "100 fields"]);
+        let body = section.body.into_string();
+        assert!(body.contains("The first 60 fields"), "{body}");
     }
 
     #[test]

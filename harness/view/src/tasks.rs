@@ -347,7 +347,7 @@ fn who(tasks: &[&Task]) -> Markup {
                 &html! {
                     thead { tr {
                         th scope="col" { "task" } th.number scope="col" { "waits" }
-                        th scope="col" { "started at" } th.number scope="col" { "line" }
+                        th scope="col" { "started by" } th.number scope="col" { "line" }
                     } }
                     tbody {
                         @for task in named.iter().take(MOST_TASKS) {
@@ -361,7 +361,7 @@ fn who(tasks: &[&Task]) -> Markup {
                                 td.name {
                                     @if let Some(creator) = &task.created_by {
                                         (function(&creator.frame))
-                                        @if let Some(by) = creator.task { " by " (by) }
+                                        @if let Some(task) = creator.task { " in " (task) }
                                     } @else { "—" }
                                 }
                                 td.number { (task.line) }

@@ -400,6 +400,7 @@ fn a_log_is_filtered_and_opened_by_keyboard() {
     assert_eq!(browser.eval("document.activeElement.rowIndex"), 2);
     let opened = browser.eval("document.querySelector('.opened-row').textContent");
     let opened = opened.as_str().unwrap_or_default();
+    browser.picture("kind-logs-opened");
     assert!(
         opened.contains("req-0001") && opened.contains("2025.48.1"),
         "{opened}"
@@ -435,11 +436,11 @@ fn spans_are_walked_and_opened_by_keyboard() {
     assert_eq!(browser.eval(here), "POST /checkout");
     browser.press("Enter");
     assert_eq!(browser.eval("document.querySelector('.span').open"), true);
+    browser.picture("kind-traces-opened");
     browser.press("Escape");
     assert_eq!(browser.eval("document.querySelector('.span').open"), false);
     browser.press("End");
     assert_eq!(browser.eval(here), "lost its parent");
-    browser.eval("document.querySelector('[data-filter=spans]')?.focus()");
     browser.is_content("kind-traces");
 }
 
@@ -472,6 +473,7 @@ fn a_flame_graph_is_walked_zoomed_and_searched_by_keyboard() {
     assert_eq!(browser.eval(shown), all);
     browser.press("/");
     browser.write("serde_json");
+    browser.picture("kind-profile-searched");
     assert_eq!(
         browser.eval("document.querySelector('.flame .matched').textContent"),
         "2 frames match, 22.5%"
@@ -523,6 +525,8 @@ fn tasks_are_grouped_by_what_the_reader_chooses() {
             .is_some_and(|text| text.contains("60 sync.runtime_SemacquireMutex")),
         "{by_function}"
     );
+    browser.eval("document.querySelectorAll('.grouping:not([hidden]) .stack')[0].open = true");
+    browser.picture("kind-tasks-opened");
     browser.press("/");
     browser.write("workerpool");
     assert_eq!(
