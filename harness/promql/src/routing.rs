@@ -6,6 +6,8 @@
 //! does. [`Routing::simulate`] plays posts of alerts through grouping, inhibition, silences, time
 //! intervals and the notification log, and says who is told what and when.
 //!
+//! [`Notification::webhook_body`] is what a webhook would receive.
+//!
 //! Nothing is sent and nothing is rendered: templates of notifications, clustering, retries of failed
 //! deliveries and the details of each receiver's service are not here. A delivery succeeds at once.
 
@@ -15,9 +17,12 @@ mod interval;
 mod matcher;
 mod post;
 mod tree;
+mod webhook;
 
 pub use config::{Integration, Receiver};
-pub use dispatch::{Notification, NotifiedAlert, Simulation, Suppressed, Suppression};
+pub use dispatch::{
+    MAX_FLUSHES, Notification, NotifiedAlert, SimulateError, Simulation, Suppressed, Suppression,
+};
 pub use interval::TimeInterval;
 pub use matcher::{LabelMatcher, MatchOperator, MatcherError};
 pub use post::{Firing, Post, RESEND_DELAY};

@@ -81,7 +81,7 @@ fn a_group_waits_then_tells_of_changes_at_its_interval_and_of_the_end() {
         ],
         HOUR,
     );
-    let simulation = routing.simulate(&posts, &[], HOUR);
+    let simulation = routing.simulate(&posts, &[], HOUR).unwrap();
     assert_eq!(
         told(&simulation),
         [
@@ -106,7 +106,7 @@ fn a_group_waits_then_tells_of_changes_at_its_interval_and_of_the_end() {
 fn an_unchanged_group_is_repeated_after_the_repeat_interval() {
     let routing = routing(&PLAIN.replace("group_by", "repeat_interval: 1h\n  group_by"));
     let posts = posts(&[episode(&[("alertname", "Down")], 0, None)], 4 * HOUR);
-    let simulation = routing.simulate(&posts, &[], 4 * HOUR);
+    let simulation = routing.simulate(&posts, &[], 4 * HOUR).unwrap();
     assert_eq!(
         told(&simulation),
         [
@@ -125,7 +125,13 @@ fn an_alert_shorter_than_the_wait_is_never_told() {
         &[episode(&[("alertname", "Blip")], 0, Some(15 * SECOND))],
         HOUR,
     );
-    assert!(routing.simulate(&posts, &[], HOUR).notifications.is_empty());
+    assert!(
+        routing
+            .simulate(&posts, &[], HOUR)
+            .unwrap()
+            .notifications
+            .is_empty()
+    );
 }
 
 #[test]
@@ -140,7 +146,7 @@ fn an_alert_that_is_no_longer_posted_resolves_by_its_own_end() {
     };
     // Without an end of its own it is `resolve_timeout`, five minutes; the flush at 5:30 tells.
     assert_eq!(
-        told(&routing.simulate(&[post], &[], HOUR)),
+        told(&routing.simulate(&[post], &[], HOUR).unwrap()),
         [(30, "team", 1, 0), (330, "team", 0, 1)]
     );
 }
@@ -180,7 +186,7 @@ receivers:
         HOUR,
     );
     assert_eq!(
-        told(&routing.simulate(&posts, &[], HOUR)),
+        told(&routing.simulate(&posts, &[], HOUR).unwrap()),
         [
             (10, "pager", 1, 0),
             (10, "pager", 1, 0),
@@ -230,7 +236,7 @@ fn an_inhibited_alert_is_kept_back_until_its_inhibitor_ends() {
         ],
         2 * HOUR,
     );
-    let simulation = routing.simulate(&posts, &[], 20 * MINUTE);
+    let simulation = routing.simulate(&posts, &[], 20 * MINUTE).unwrap();
     assert_eq!(
         told(&simulation),
         [
@@ -265,9 +271,13 @@ fn an_alert_that_passes_both_sides_of_a_rule_does_not_inhibit_itself() {
     ));
     let down = episode(&[("alertname", "Down")], 0, None);
     let slow = episode(&[("alertname", "Slow")], 0, None);
-    let alone = routing.simulate(&posts(std::slice::from_ref(&down), MINUTE), &[], MINUTE);
+    let alone = routing
+        .simulate(&posts(std::slice::from_ref(&down), MINUTE), &[], MINUTE)
+        .unwrap();
     assert_eq!(told(&alone), [(30, "team", 1, 0)]);
-    let both = routing.simulate(&posts(&[down, slow], MINUTE), &[], MINUTE);
+    let both = routing
+        .simulate(&posts(&[down, slow], MINUTE), &[], MINUTE)
+        .unwrap();
     assert_eq!(both.notifications.len(), 1);
     assert_eq!(
         both.notifications[0].group_labels.value("alertname"),
@@ -305,7 +315,7 @@ time_intervals:
             )],
             7 * HOUR,
         );
-        let simulation = routing.simulate(&posts, &[], 7 * HOUR);
+        let simulation = routing.simulate(&posts, &[], 7 * HOUR).unwrap();
         assert_eq!(simulation.notifications.len(), 1, "{team}");
         // The first flush at or after six.
         assert_eq!(
@@ -317,7 +327,7 @@ time_intervals:
     }
     let silence = Silence::new("alertname=~\"A|B\"", at_three, at_three + 12 * MINUTE).unwrap();
     let posts = posts(&[episode(&[("alertname", "A")], at_three, None)], 4 * HOUR);
-    let simulation = routing.simulate(&posts, &[silence], 4 * HOUR);
+    let simulation = routing.simulate(&posts, &[silence], 4 * HOUR).unwrap();
     assert_eq!(
         simulation.notifications[0].at_ms,
         at_three + 15 * MINUTE + 30 * SECOND
@@ -339,7 +349,7 @@ fn a_group_that_became_empty_waits_again_for_its_next_alert() {
         30 * MINUTE,
     );
     assert_eq!(
-        told(&routing.simulate(&posts, &[], 30 * MINUTE)),
+        told(&routing.simulate(&posts, &[], 30 * MINUTE).unwrap()),
         // Resolved at the flush of 5:30; Prometheus repeats the end until 17:00, which makes the
         // group anew and empties it again.
         [
@@ -351,6 +361,17 @@ fn a_group_that_became_empty_waits_again_for_its_next_alert() {
 }
 
 #[test]
+fn what_nobody_would_wait_for_is_refused() {
+    let routing = routing(&PLAIN.replace("group_by", "group_interval: 1ms\n  group_by"));
+    let posts = posts(&[episode(&[("alertname", "A")], 0, None)], 3 * HOUR);
+    let error = routing
+        .simulate(&posts, &[], 3 * HOUR)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("every 1ms"), "{error}");
+}
+
+#[test]
 fn without_resolved_messages_an_alert_that_comes_again_in_a_firing_group_is_no_news() {
     let comes_again = [
         episode(&[("alertname", "A"), ("shard", "1")], 0, None),
@@ -358,7 +379,7 @@ fn without_resolved_messages_an_alert_that_comes_again_in_a_firing_group_is_no_n
         episode(&[("alertname", "A"), ("shard", "2")], 30 * MINUTE, None),
     ];
     let posts = posts(&comes_again, HOUR);
-    let with = routing(PLAIN).simulate(&posts, &[], HOUR);
+    let with = routing(PLAIN).simulate(&posts, &[], HOUR).unwrap();
     assert_eq!(
         told(&with),
         [
@@ -368,7 +389,9 @@ fn without_resolved_messages_an_alert_that_comes_again_in_a_firing_group_is_no_n
         ]
     );
     let silent_on_ends = PLAIN.replace("9/'", "9/', send_resolved: false");
-    let without = routing(&silent_on_ends).simulate(&posts, &[], HOUR);
+    let without = routing(&silent_on_ends)
+        .simulate(&posts, &[], HOUR)
+        .unwrap();
     assert_eq!(told(&without), [(30, "team", 2, 0)]);
 }
 
@@ -466,8 +489,8 @@ proptest! {
         let routing = routing(RULES);
         let until_ms = 3 * HOUR;
         let posts = posts(&episodes, until_ms);
-        let simulation = routing.simulate(&posts, &[], until_ms);
-        prop_assert_eq!(&simulation, &routing.simulate(&posts, &[], until_ms));
+        let simulation = routing.simulate(&posts, &[], until_ms).unwrap();
+        prop_assert_eq!(&simulation, &routing.simulate(&posts, &[], until_ms).unwrap());
 
         for notification in &simulation.notifications {
             prop_assert!(!notification.firing.is_empty() || !notification.resolved.is_empty());
@@ -522,7 +545,7 @@ proptest! {
     fn every_lasting_alert_that_nothing_mutes_is_told(episodes in any_timeline()) {
         let routing = routing(RULES);
         let until_ms = 3 * HOUR;
-        let simulation = routing.simulate(&posts(&episodes, until_ms), &[], until_ms);
+        let simulation = routing.simulate(&posts(&episodes, until_ms), &[], until_ms).unwrap();
         for episode in &episodes {
             // Whatever the phase of its group, wait and interval have passed once.
             let lasts = episode.to_ms.unwrap_or(until_ms) - episode.from_ms > 3 * MINUTE

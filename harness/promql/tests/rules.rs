@@ -387,7 +387,7 @@ receivers:
             .all(|post| post.labels.value("service") == "mail")
     );
 
-    let simulation = routing.simulate(&posts, &[], HOUR);
+    let simulation = routing.simulate(&posts, &[], HOUR).unwrap();
     let told: Vec<_> = simulation
         .notifications
         .iter()

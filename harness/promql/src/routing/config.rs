@@ -28,6 +28,7 @@ pub struct Integration {
     index: usize,
     send_resolved: bool,
     target: Option<String>,
+    max_alerts: usize,
 }
 
 impl Receiver {
@@ -56,6 +57,11 @@ impl Integration {
     /// Whether it is told that alerts are resolved.
     pub fn send_resolved(&self) -> bool {
         self.send_resolved
+    }
+
+    /// The most alerts that a webhook's request holds; 0 is no limit.
+    pub fn max_alerts(&self) -> usize {
+        self.max_alerts
     }
 
     /// The webhook's URL, the Slack channel or the e-mail address, if the file has it.
@@ -397,6 +403,17 @@ fn decode_integration(
         .text(kind.target, problems)
         .filter(|target| !target.is_empty())
         .map(str::to_owned);
+    let max_alerts = fields.get("max_alerts").map_or(0, |view| {
+        let text = view.text(problems);
+        text.parse().unwrap_or_else(|_| {
+            problems.add(
+                &view,
+                format!("`{text}` is no number of alerts"),
+                "write a whole number; 0 is no limit",
+            );
+            0
+        })
+    });
     match kind.name {
         "webhook" => match &target {
             None => problems.add(view, "the webhook has no `url`", "add `url`"),
@@ -470,6 +487,7 @@ fn decode_integration(
         index,
         send_resolved,
         target,
+        max_alerts,
     }
 }
 

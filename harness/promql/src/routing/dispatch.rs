@@ -24,6 +24,27 @@ const LOG_MAINTENANCE_MS: i64 = 15 * 60_000;
 /// How long the notification log remembers at most.
 const LOG_RETENTION: Duration = Duration::from_secs(120 * 3600);
 
+/// The most flushes of groups that one simulation makes.
+pub const MAX_FLUSHES: u64 = 5_000_000;
+
+/// Why a timeline was not played to its end. Completes "could not simulate the notifications: …".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SimulateError {
+    /// More flushes than anybody would wait for.
+    #[error(
+        "groups are flushed more than {MAX_FLUSHES} times, those of receiver `{receiver}` every {}: \
+         choose a longer `group_interval`",
+        crate::duration::format_duration(*interval)
+    )]
+    TooManyFlushes {
+        /// The receiver of the route in hand.
+        receiver: String,
+        /// Its interval.
+        interval: Duration,
+    },
+}
+
 /// What a timeline of alerts led to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Simulation {
@@ -172,6 +193,7 @@ struct Dispatcher<'a> {
     /// The next flushes of groups that are not empty.
     timers: BTreeSet<(i64, usize)>,
     log: HashMap<LogKey, LogEntry>,
+    flushes: u64,
     outcome: Simulation,
 }
 
@@ -180,7 +202,15 @@ impl Routing {
     ///
     /// The posts may be in any order. Posts of an alert without labels are left out, as Alertmanager
     /// refuses them. Time before the first post passes unseen. Equal input gives equal output.
-    pub fn simulate(&self, posts: &[Post], silences: &[Silence], until_ms: i64) -> Simulation {
+    ///
+    /// # Errors
+    /// See [`SimulateError`].
+    pub fn simulate(
+        &self,
+        posts: &[Post],
+        silences: &[Silence],
+        until_ms: i64,
+    ) -> Result<Simulation, SimulateError> {
         let mut routes = Vec::new();
         collect(self.root(), &mut routes);
         let mut dispatcher = Dispatcher {
@@ -194,6 +224,7 @@ impl Routing {
             route_of: Vec::new(),
             timers: BTreeSet::new(),
             log: HashMap::new(),
+            flushes: 0,
             outcome: Simulation::default(),
         };
         let mut in_order: Vec<&Post> = posts
@@ -202,11 +233,11 @@ impl Routing {
             .collect();
         in_order.sort_by_key(|post| post.at_ms);
         for post in in_order {
-            dispatcher.flush_before(post.at_ms);
+            dispatcher.flush_before(post.at_ms)?;
             dispatcher.receive(post);
         }
-        dispatcher.flush_before(until_ms.saturating_add(1));
-        dispatcher.outcome
+        dispatcher.flush_before(until_ms.saturating_add(1))?;
+        Ok(dispatcher.outcome)
     }
 }
 
@@ -229,14 +260,23 @@ fn ticks(every_ms: i64, from_ms: i64, before_ms: i64) -> bool {
 }
 
 impl Dispatcher<'_> {
-    fn flush_before(&mut self, before_ms: i64) {
+    fn flush_before(&mut self, before_ms: i64) -> Result<(), SimulateError> {
         while let Some(&(at_ms, group)) = self.timers.first() {
             if at_ms >= before_ms {
-                return;
+                break;
+            }
+            self.flushes += 1;
+            if self.flushes > MAX_FLUSHES {
+                let route = self.routes[self.route_of[group]];
+                return Err(SimulateError::TooManyFlushes {
+                    receiver: route.receiver().to_owned(),
+                    interval: route.group_interval(),
+                });
             }
             self.timers.pop_first();
             self.flush(group, at_ms);
         }
+        Ok(())
     }
 
     fn receive(&mut self, post: &Post) {

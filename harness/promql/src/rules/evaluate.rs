@@ -21,7 +21,7 @@ use super::timeline::Timeline;
 use super::{Group, RecordingRule, Rule, RuleFile, Surroundings};
 
 /// The most evaluations of single rules that one call makes.
-pub const MAX_EVALUATIONS: u64 = 50_000_000;
+pub const MAX_EVALUATIONS: u64 = 20_000_000;
 
 /// How many moments of a rule are evaluated at once.
 const BATCH: i64 = 5_000;

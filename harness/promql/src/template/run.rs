@@ -11,6 +11,9 @@ use super::{Ask, Fault, TemplateData};
 /// How long a text may become, in bytes.
 const LONGEST: usize = 1 << 20;
 
+/// How many parts a template may fill in, those of loops counted each time.
+const MOST_STEPS: usize = 200_000;
+
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     /// Go's `nil`, and what a field of nothing is.
@@ -108,6 +111,7 @@ pub(super) fn run(nodes: &[Node], data: TemplateData<'_>, ask: &Ask<'_>) -> Resu
             .zip(given)
             .collect(),
         out: String::new(),
+        steps: 0,
     };
     runner.nodes(nodes, &Value::Data)?;
     Ok(runner.out)
@@ -125,6 +129,7 @@ struct Runner<'a> {
     ask: &'a Ask<'a>,
     variables: Vec<(String, Value)>,
     out: String,
+    steps: usize,
 }
 
 impl Runner<'_> {
@@ -136,6 +141,15 @@ impl Runner<'_> {
             }
         }
         Ok(Flow::On)
+    }
+
+    fn count(&mut self, at: usize) -> Result<(), Fault> {
+        self.steps += 1;
+        if self.steps > MOST_STEPS {
+            return Err(Fault::new(at, "the template goes round too often")
+                .remedy("loop over fewer samples, not in a loop of a loop"));
+        }
+        Ok(())
     }
 
     fn write(&mut self, at: usize, text: &str) -> Result<(), Fault> {
@@ -243,6 +257,7 @@ impl Runner<'_> {
             return self.nodes(otherwise, dot);
         }
         for (key, item) in items {
+            self.count(over.at)?;
             let scope = self.variables.len();
             match over.variables.as_slice() {
                 [] => {}
@@ -285,6 +300,7 @@ impl Runner<'_> {
     }
 
     fn commands(&mut self, pipeline: &Pipeline, dot: &Value) -> Result<Value, Fault> {
+        self.count(pipeline.at)?;
         let mut piped = None;
         for command in &pipeline.commands {
             piped = Some(self.command(command, dot, piped)?);
@@ -389,6 +405,10 @@ impl Runner<'_> {
             arguments.push(value);
         }
         arguments.extend(piped);
+        if function.asks() {
+            // A query is work for many steps.
+            self.steps += 100;
+        }
         let call = Call {
             arguments: &arguments,
             ask: self.ask,

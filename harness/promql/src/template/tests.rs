@@ -189,6 +189,18 @@ fn what_fails_at_run_time_in_prometheus_fails_here() {
 }
 
 #[test]
+fn loops_in_loops_end() {
+    let loops = 20;
+    let template = format!(
+        "{}x{}",
+        "{{ range query \"up\" }}".repeat(loops),
+        "{{ end }}".repeat(loops)
+    );
+    let text = render(&template);
+    assert!(text.contains("goes round too often"), "{text}");
+}
+
+#[test]
 fn numbers_print_as_go_prints_them() {
     for (value, expected) in [
         (0.0, "0"),

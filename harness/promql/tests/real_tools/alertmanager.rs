@@ -6,10 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use backends::{Alertmanager, Source};
 use promql::Labels;
-use promql::routing::{Routing, Silence};
+use promql::routing::{Post, Routing, Silence};
 use serde_json::{Value, json};
 
 use crate::tool::{Chance, say, seeds};
@@ -114,6 +118,25 @@ fn groups_of(told: &Value) -> Groups {
     groups
 }
 
+/// A server of ours with this configuration, or nothing with a sentence on the screen.
+fn started(configuration: &str) -> Option<Alertmanager> {
+    match Alertmanager::start(configuration) {
+        Ok(server) if server.source() == Source::Binary => Some(server),
+        Ok(server) => {
+            say(&format!(
+                "not run: {} keeps its own routes or cannot reach this test",
+                server.url()
+            ));
+            None
+        }
+        Err(unavailable) if unavailable.required() => panic!("could not {unavailable}"),
+        Err(unavailable) => {
+            say(&format!("not run: could not {unavailable}"));
+            None
+        }
+    }
+}
+
 #[test]
 fn groups_receivers_inhibition_and_silences_are_those_of_alertmanager() {
     let mut text = String::new();
@@ -130,17 +153,8 @@ fn groups_receivers_inhibition_and_silences_are_those_of_alertmanager() {
             .collect::<String>()
     );
     let routing = Routing::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-    let server = match Alertmanager::start(text.clone()) {
-        Ok(server) if server.source() != Source::Address => server,
-        Ok(server) => {
-            say(&format!("not run: {} keeps its own routes", server.url()));
-            return;
-        }
-        Err(unavailable) if unavailable.required() => panic!("could not {unavailable}"),
-        Err(unavailable) => {
-            say(&format!("not run: could not {unavailable}"));
-            return;
-        }
+    let Some(server) = started(&text) else {
+        return;
     };
 
     let body: Vec<Value> = alerts
@@ -243,4 +257,93 @@ fn groups_receivers_inhibition_and_silences_are_those_of_alertmanager() {
         alerts.len(),
         ours.len()
     );
+}
+
+/// Answers one request and gives its body.
+fn one_request(listener: &TcpListener) -> Value {
+    let (stream, _) = listener.accept().unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let line = line.trim().to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    reader
+        .get_mut()
+        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        .unwrap();
+    serde_json::from_slice(&body).unwrap()
+}
+
+#[test]
+fn a_webhook_receives_the_body_that_the_simulation_says() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = format!(
+        "route: {{receiver: team.a, group_by: [alertname], group_wait: 1s}}\n\
+         receivers: [{{name: team.a, webhook_configs: [{{url: 'http://{}/', max_alerts: 4}}]}}]\n",
+        listener.local_addr().unwrap()
+    );
+    let Some(server) = started(&text) else {
+        return;
+    };
+    let (sender, received) = mpsc::channel();
+    std::thread::spawn(move || sender.send(one_request(&listener)));
+    let annotations = Labels::new([("summary", "it \"hurts\"\nmuch"), ("runbook_url", "r")]);
+    let alerts: Vec<Labels> = [
+        [("job", "b"), ("instance", "1"), ("severity", "page")],
+        [("job", "a"), ("instance", "2"), ("severity", "page")],
+        [("job", "a"), ("instance", "1"), ("severity", "page")],
+        [("zone", "z"), ("shard", "é\""), ("severity", "page")],
+        [("zone", "y"), ("shard", ""), ("severity", "page")],
+    ]
+    .into_iter()
+    .map(|pairs| Labels::new(pairs.into_iter().chain([("alertname", "Full {pool}")])))
+    .collect();
+    let object = |labels: &Labels| json!(labels.iter().collect::<BTreeMap<_, _>>());
+    let body: Vec<Value> = alerts
+        .iter()
+        .map(|labels| json!({"labels": object(labels), "annotations": object(&annotations)}))
+        .collect();
+    let answer = server
+        .post(
+            "/api/v2/alerts",
+            "application/json",
+            Value::Array(body).to_string().as_bytes(),
+        )
+        .unwrap();
+    assert!(answer.is_success(), "{}", answer.body);
+    let mut theirs = received
+        .recv_timeout(Duration::from_secs(30))
+        .unwrap_or_else(|_| panic!("no notification: {}", server.log()));
+
+    let posts: Vec<Post> = alerts
+        .iter()
+        .map(|labels| Post {
+            at_ms: 0,
+            labels: labels.clone(),
+            annotations: annotations.clone(),
+            starts_ms: None,
+            ends_ms: None,
+        })
+        .collect();
+    let routing = Routing::parse(&text).unwrap();
+    let simulation = routing.simulate(&posts, &[], 1_000).unwrap();
+    let url = theirs["externalURL"].as_str().unwrap().to_owned();
+    let mut ours = simulation.notifications[0].webhook_body(&url);
+    for body in [&mut ours, &mut theirs] {
+        for alert in body["alerts"].as_array_mut().unwrap() {
+            alert["startsAt"] = Value::Null;
+        }
+    }
+    assert_eq!(ours, theirs);
+    assert_eq!(ours["truncatedAlerts"], 1);
 }
