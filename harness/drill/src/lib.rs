@@ -8,6 +8,7 @@
 //! Not for deciding what a configuration is worth: a checker does that. Not for simulating either:
 //! that is `incident`.
 
+pub mod alerts;
 mod clock;
 mod store;
 mod timeline;

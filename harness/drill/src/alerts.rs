@@ -1,0 +1,598 @@
+//! Alerting drills: a rule file, and the routes behind it, over a scenario in virtual time.
+//!
+//! [`Alerting`] is a configuration, [`Alerting::drill`] plays it over a storage, and the [`Drill`]
+//! answers who was told what and when: which episodes fired and matched some labels ([`Wanted`]),
+//! in which stretch of time ([`Span`]), and which notifications were sent of them. [`Drill::tell`]
+//! puts all of it into a [`Timeline`]. [`Score`] counts right, needless and missing alerts over
+//! several scenarios.
+//!
+//! Not for verdicts: what has to fire, what has to be silent and in which words that is said is the
+//! checker's.
+//!
+//! ```
+//! use std::time::Duration;
+//! use drill::alerts::{Alerting, Span, Wanted};
+//! use promql::{Labels, Storage};
+//!
+//! let alerting = Alerting::parse(
+//!     "groups:
+//! - name: pool
+//!   rules:
+//!   - alert: Saturated
+//!     expr: queue > 500
+//!     for: 2m
+//!     labels: {severity: warning}
+//! ")?;
+//! let mut storage = Storage::new();
+//! for at_ms in (0..=900_000).step_by(15_000) {
+//!     let waiting = if (300_000..600_000).contains(&at_ms) { 900.0 } else { 3.0 };
+//!     storage.append(Labels::named("queue", [("job", "mail")]), at_ms, waiting)?;
+//! }
+//! let drill = alerting.drill(storage, Span::new(0, 900_000))?;
+//!
+//! let warning = Wanted::any().with("severity", "warning");
+//! let fired = drill.first(&warning, Span::new(300_000, 480_000)).unwrap();
+//! assert_eq!(fired.firing_ms(), Some(420_000));
+//! assert!(drill.first(&warning, Span::new(0, 299_999)).is_none());
+//! assert!(drill.still_firing(&warning, 660_000).is_none());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::fmt;
+use std::time::Duration;
+
+use promql::routing::{Notification, NotifiedAlert, Routing, Simulation, Suppression};
+use promql::rules::{Episode, EvaluateError, Evaluation, Failure, RuleFile, Settings};
+use promql::yaml::ConfigError;
+use promql::{Dialect, Labels, Storage};
+
+use crate::{Lane, Timeline, span};
+
+/// How often rules are evaluated unless a group or the caller says otherwise.
+pub const EVALUATION_INTERVAL: Duration = Duration::from_secs(15);
+
+/// A stretch of time, both ends included, in milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Its first moment.
+    pub from_ms: i64,
+    /// Its last moment.
+    pub to_ms: i64,
+}
+
+impl Span {
+    /// From one moment to another.
+    ///
+    /// # Panics
+    /// When it ends before it begins.
+    pub fn new(from_ms: i64, to_ms: i64) -> Self {
+        assert!(
+            from_ms <= to_ms,
+            "a span from {from_ms} ms ends before, at {to_ms} ms"
+        );
+        Span { from_ms, to_ms }
+    }
+
+    /// Whether the moment lies in it.
+    pub fn holds(self, at_ms: i64) -> bool {
+        (self.from_ms..=self.to_ms).contains(&at_ms)
+    }
+}
+
+/// Labels that an alert has to have, each with one of some values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Wanted {
+    labels: Vec<(String, Vec<String>)>,
+}
+
+impl Wanted {
+    /// Every alert.
+    pub fn any() -> Self {
+        Wanted::default()
+    }
+
+    /// Only with this value of a label. The empty value is a label that is not there.
+    pub fn with(self, label: &str, value: &str) -> Self {
+        self.with_one_of(label, [value])
+    }
+
+    /// Only with one of these values of a label.
+    pub fn with_one_of<'a>(
+        mut self,
+        label: &str,
+        values: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let values = values.into_iter().map(str::to_owned).collect();
+        self.labels.push((label.to_owned(), values));
+        self
+    }
+
+    /// Whether an alert with these labels is wanted.
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.labels
+            .iter()
+            .all(|(label, values)| values.iter().any(|value| value == labels.value(label)))
+    }
+}
+
+/// As a selector: `{severity="critical", signal=~"latency|errors"}`; of every alert `{}`.
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (nth, (label, values)) in self.labels.iter().enumerate() {
+            let comma = if nth == 0 { "" } else { ", " };
+            let operator = if values.len() == 1 { "=" } else { "=~" };
+            write!(f, "{comma}{label}{operator}\"{}\"", values.join("|"))?;
+        }
+        f.write_str("}")
+    }
+}
+
+/// A rule file, how often it is evaluated, and the routes of what fires.
+#[derive(Clone, Debug)]
+pub struct Alerting {
+    rules: RuleFile,
+    routing: Option<Routing>,
+    interval: Duration,
+}
+
+impl Alerting {
+    /// Reads a rule file, with queries as Prometheus 2.42 understands them; see
+    /// [`Alerting::of`] for another dialect.
+    ///
+    /// # Errors
+    /// Every problem that was found, with its place.
+    pub fn parse(rules: &str) -> Result<Self, ConfigError> {
+        RuleFile::parse_as(rules, Dialect::V2).map(Alerting::of)
+    }
+
+    /// Rules that are evaluated every [`EVALUATION_INTERVAL`], and nobody who is told.
+    pub fn of(rules: RuleFile) -> Self {
+        Alerting {
+            rules,
+            routing: None,
+            interval: EVALUATION_INTERVAL,
+        }
+    }
+
+    /// Sends what fires through an Alertmanager of this configuration.
+    #[must_use]
+    pub fn routed(mut self, routing: Routing) -> Self {
+        self.routing = Some(routing);
+        self
+    }
+
+    /// Evaluates groups that do not say so themselves at this interval.
+    #[must_use]
+    pub fn every(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &RuleFile {
+        &self.rules
+    }
+
+    /// The Alertmanager's configuration, if there is one.
+    pub fn routing(&self) -> Option<&Routing> {
+        self.routing.as_ref()
+    }
+
+    /// Plays the configuration over the metrics of a scenario. Rules are evaluated within the span
+    /// only: begin late enough for what came before to be in the windows of the queries.
+    ///
+    /// # Errors
+    /// When that would be more evaluations than anybody would wait for.
+    pub fn drill(&self, mut storage: Storage, within: Span) -> Result<Drill, EvaluateError> {
+        let settings = Settings::new(within.from_ms, within.to_ms, self.interval);
+        let evaluation = self.rules.evaluate(&mut storage, &settings)?;
+        let told = self
+            .routing
+            .as_ref()
+            .map_or_else(Simulation::default, |of| {
+                of.simulate(&evaluation.timeline.posts(), &[], within.to_ms)
+            });
+        Ok(Drill {
+            evaluation,
+            told,
+            within,
+        })
+    }
+}
+
+/// What a configuration said of a scenario.
+#[derive(Clone, Debug)]
+pub struct Drill {
+    evaluation: Evaluation,
+    told: Simulation,
+    within: Span,
+}
+
+impl Drill {
+    /// Every episode, those among them that were pending and never fired.
+    pub fn episodes(&self) -> &[Episode] {
+        self.evaluation.timeline.episodes()
+    }
+
+    /// The episodes that fired and are wanted, by the moment from which they fired.
+    pub fn fired(&self, wanted: &Wanted) -> Vec<&Episode> {
+        let mut fired: Vec<&Episode> = self
+            .episodes()
+            .iter()
+            .filter(|episode| episode.firing_ms().is_some() && wanted.matches(episode.labels()))
+            .collect();
+        fired.sort_by_key(|episode| episode.firing_ms());
+        fired
+    }
+
+    /// The first wanted episode that fires at any moment of the span, be it since before.
+    pub fn first(&self, wanted: &Wanted, within: Span) -> Option<&Episode> {
+        self.fired(wanted)
+            .into_iter()
+            .find(|episode| fires_within(episode, within))
+    }
+
+    /// A wanted episode that fires at this moment, if there is one: for what has to be over by then.
+    pub fn still_firing(&self, wanted: &Wanted, at_ms: i64) -> Option<&Episode> {
+        self.first(wanted, Span::new(at_ms, at_ms))
+    }
+
+    /// What was sent, in the order of time; nothing without routes.
+    pub fn notifications(&self) -> &[Notification] {
+        &self.told.notifications
+    }
+
+    /// The first time within the span that a receiver was told that a wanted alert fires.
+    pub fn told(
+        &self,
+        receiver: &str,
+        wanted: &Wanted,
+        within: Span,
+    ) -> Option<(&Notification, &NotifiedAlert)> {
+        self.notifications()
+            .iter()
+            .filter(|sent| sent.receiver == receiver && within.holds(sent.at_ms))
+            .find_map(|sent| {
+                let alert = sent.firing.iter().find(|of| wanted.matches(&of.labels))?;
+                Some((sent, alert))
+            })
+    }
+
+    /// How many messages receivers got within the span that say that something fires.
+    pub fn messages(&self, receiver: &str, within: Span) -> usize {
+        self.notifications()
+            .iter()
+            .filter(|sent| sent.receiver == receiver && within.holds(sent.at_ms))
+            .filter(|sent| sent.is_firing())
+            .count()
+    }
+
+    /// Alerts that were kept back because another one inhibits them, with that one's labels.
+    pub fn inhibited(&self) -> impl Iterator<Item = (&Labels, &Labels)> {
+        self.told
+            .suppressed
+            .iter()
+            .filter_map(|kept| match &kept.by {
+                Suppression::Inhibited { by } => Some((&kept.labels, by)),
+                _ => None,
+            })
+    }
+
+    /// Rules that failed while they were evaluated, which a real server tells in its log only.
+    pub fn failures(&self) -> &[Failure] {
+        &self.evaluation.failures
+    }
+
+    /// Adds to a timeline what the configuration said: each alert that became pending, fired and
+    /// ended, and each message that was sent.
+    pub fn tell(&self, timeline: &mut Timeline) {
+        for episode in self.episodes() {
+            let who = named(episode.labels());
+            let active_ms = episode.active_ms();
+            match episode.firing_ms() {
+                Some(firing_ms) if firing_ms > active_ms => {
+                    timeline.add(active_ms, Lane::Said, format!("pending   {who}"));
+                    timeline.add(firing_ms, Lane::Said, format!("FIRING    {who}"));
+                }
+                Some(firing_ms) => {
+                    timeline.add(firing_ms, Lane::Said, format!("FIRING    {who}"));
+                }
+                None => {
+                    let end = episode.ended_ms().map_or_else(
+                        || "to the end".to_owned(),
+                        |ended_ms| format!("for {}", span(ended_ms - active_ms)),
+                    );
+                    timeline.add(active_ms, Lane::Said, format!("pending   {who} ({end})"));
+                }
+            }
+            if let (Some(_), Some(ended_ms)) = (episode.firing_ms(), episode.ended_ms()) {
+                timeline.add(ended_ms, Lane::Said, format!("resolved  {who}"));
+            }
+        }
+        for sent in self.notifications() {
+            let firing: Vec<String> = sent.firing.iter().map(|of| named(&of.labels)).collect();
+            let text = if firing.is_empty() {
+                let resolved: Vec<String> =
+                    sent.resolved.iter().map(|of| named(&of.labels)).collect();
+                format!(
+                    "message to {}, resolved: {}",
+                    sent.receiver,
+                    resolved.join(", ")
+                )
+            } else {
+                format!("message to {}: {}", sent.receiver, firing.join(", "))
+            };
+            timeline.add(sent.at_ms, Lane::Said, text);
+        }
+    }
+
+    /// The stretch of time in which rules were evaluated.
+    pub fn within(&self) -> Span {
+        self.within
+    }
+}
+
+/// An alert as people call it: its name, and its other labels in braces.
+pub fn named(labels: &Labels) -> String {
+    let others = labels.without(&["alertname"]);
+    let name = labels.value("alertname");
+    if others.is_empty() {
+        return name.to_owned();
+    }
+    let pairs: Vec<String> = others
+        .iter()
+        .map(|(label, value)| format!("{label}={value}"))
+        .collect();
+    format!("{name} {{{}}}", pairs.join(" "))
+}
+
+fn fires_within(episode: &Episode, within: Span) -> bool {
+    episode.firing_ms().is_some_and(|firing_ms| {
+        firing_ms <= within.to_ms
+            && episode
+                .ended_ms()
+                .is_none_or(|ended_ms| ended_ms > within.from_ms)
+    })
+}
+
+/// Something that has to be seen: an alert that fires from `begins` on is right until `until_ms`,
+/// and one that fires by `due_ms` is in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incident {
+    /// When it begins.
+    pub begins_ms: i64,
+    /// The latest moment at which an alert has to fire.
+    pub due_ms: i64,
+    /// From this moment on an alert that begins to fire is a false one.
+    pub until_ms: i64,
+}
+
+/// How many alerts were right, and how many incidents were seen, over several scenarios.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Score {
+    /// Alerts that fired for an incident.
+    pub right: usize,
+    /// Alerts that fired for nothing.
+    pub needless: usize,
+    /// Incidents of which an alert told in time.
+    pub seen: usize,
+    /// Incidents of which none did.
+    pub missed: usize,
+}
+
+impl Score {
+    /// Adds what a drill said with wanted alerts about the incidents of its scenario; with no
+    /// incident, everything that it said is needless.
+    pub fn add(&mut self, drill: &Drill, wanted: &Wanted, incidents: &[Incident]) {
+        for episode in drill.fired(wanted) {
+            let is_right = incidents.iter().any(|incident| {
+                episode
+                    .firing_ms()
+                    .is_some_and(|at| (incident.begins_ms..incident.until_ms).contains(&at))
+            });
+            if is_right {
+                self.right += 1;
+            } else {
+                self.needless += 1;
+            }
+        }
+        for incident in incidents {
+            let in_time = drill.fired(wanted).into_iter().any(|episode| {
+                episode
+                    .firing_ms()
+                    .is_some_and(|at| (incident.begins_ms..=incident.due_ms).contains(&at))
+            });
+            if in_time {
+                self.seen += 1;
+            } else {
+                self.missed += 1;
+            }
+        }
+    }
+
+    /// The share of the alerts that were right; `None` where none fired.
+    #[expect(clippy::cast_precision_loss, reason = "numbers of alerts")]
+    pub fn precision(self) -> Option<f64> {
+        let all = self.right + self.needless;
+        (all > 0).then(|| self.right as f64 / all as f64)
+    }
+
+    /// The share of the incidents that were seen in time; `None` where there were none.
+    #[expect(clippy::cast_precision_loss, reason = "numbers of incidents")]
+    pub fn recall(self) -> Option<f64> {
+        let all = self.seen + self.missed;
+        (all > 0).then(|| self.seen as f64 / all as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: i64 = 60_000;
+
+    const RULES: &str = "
+groups:
+- name: pool
+  rules:
+  - alert: Saturated
+    expr: queue > 500
+    for: 2m
+    labels: {severity: warning}
+  - alert: Slow
+    expr: p99 > 1
+    for: 5m
+    labels: {severity: critical}
+";
+
+    const ROUTES: &str = "
+route:
+  receiver: tickets
+  group_by: [job]
+  group_wait: 30s
+  routes:
+  - receiver: pager
+    matchers: ['severity=\"critical\"']
+inhibit_rules:
+- source_matchers: ['severity=\"critical\"']
+  target_matchers: ['severity=\"warning\"']
+  equal: [job]
+receivers:
+- name: tickets
+  webhook_configs: [{url: 'http://127.0.0.1:9/tickets'}]
+- name: pager
+  webhook_configs: [{url: 'http://127.0.0.1:9/pager'}]
+";
+
+    /// `queue` and `p99` of a job, high between two minutes.
+    fn storage(queue: (i64, i64), p99: (i64, i64)) -> Storage {
+        let mut storage = Storage::new();
+        for at_ms in (0..=60 * MINUTE).step_by(15_000) {
+            for (name, (from, to), high) in [("queue", queue, 900.0), ("p99", p99, 2.0)] {
+                let is_high = (from * MINUTE..to * MINUTE).contains(&at_ms);
+                let value = if is_high { high } else { 0.1 };
+                storage
+                    .append(Labels::named(name, [("job", "mail")]), at_ms, value)
+                    .unwrap();
+            }
+        }
+        storage
+    }
+
+    fn drill(queue: (i64, i64), p99: (i64, i64)) -> Drill {
+        Alerting::parse(RULES)
+            .unwrap()
+            .routed(Routing::parse(ROUTES).unwrap())
+            .drill(storage(queue, p99), Span::new(0, 60 * MINUTE))
+            .unwrap()
+    }
+
+    fn severity(value: &str) -> Wanted {
+        Wanted::any().with("severity", value)
+    }
+
+    #[test]
+    fn what_fires_is_found_by_labels_and_time() {
+        let drill = drill((10, 20), (0, 0));
+        let whole = Span::new(0, 60 * MINUTE);
+        let episode = drill.first(&severity("warning"), whole).unwrap();
+        assert_eq!(episode.firing_ms(), Some(12 * MINUTE));
+        assert!(drill.first(&severity("critical"), whole).is_none());
+        assert!(
+            drill
+                .first(&severity("warning"), Span::new(0, 12 * MINUTE - 1))
+                .is_none()
+        );
+        assert!(
+            drill
+                .still_firing(&severity("warning"), 19 * MINUTE)
+                .is_some()
+        );
+        assert!(
+            drill
+                .still_firing(&severity("warning"), 20 * MINUTE)
+                .is_none()
+        );
+        let either = Wanted::any().with_one_of("severity", ["critical", "warning"]);
+        assert_eq!(drill.fired(&either).len(), 1);
+        assert_eq!(either.to_string(), "{severity=~\"critical|warning\"}");
+    }
+
+    #[test]
+    fn a_receiver_is_told_after_the_wait_of_its_group() {
+        let drill = drill((10, 20), (0, 0));
+        let whole = Span::new(0, 60 * MINUTE);
+        let (sent, alert) = drill.told("tickets", &severity("warning"), whole).unwrap();
+        assert_eq!(sent.at_ms, 12 * MINUTE + 30_000);
+        assert_eq!(alert.labels.value("job"), "mail");
+        assert!(drill.told("pager", &Wanted::any(), whole).is_none());
+        assert_eq!(drill.messages("tickets", whole), 1);
+    }
+
+    #[test]
+    fn a_warning_under_a_critical_alert_is_kept_back() {
+        let drill = drill((14, 30), (5, 30));
+        let whole = Span::new(0, 60 * MINUTE);
+        assert!(drill.told("pager", &severity("critical"), whole).is_some());
+        assert!(drill.told("tickets", &Wanted::any(), whole).is_none());
+        let (kept, by) = drill.inhibited().next().unwrap();
+        assert_eq!(kept.value("alertname"), "Saturated");
+        assert_eq!(by.value("alertname"), "Slow");
+    }
+
+    #[test]
+    fn the_timeline_tells_of_pending_firing_and_messages_in_order() {
+        let drill = drill((10, 20), (40, 43));
+        let mut timeline = Timeline::from(10 * MINUTE);
+        timeline.add(10 * MINUTE, Lane::Happened, "the queue fills");
+        drill.tell(&mut timeline);
+        let text = timeline.to_string();
+        let texts: Vec<&str> = timeline
+            .entries()
+            .iter()
+            .map(|&(_, _, text)| text)
+            .collect();
+        assert_eq!(
+            texts,
+            [
+                "the queue fills",
+                "pending   Saturated {job=mail severity=warning}",
+                "FIRING    Saturated {job=mail severity=warning}",
+                "message to tickets: Saturated {job=mail severity=warning}",
+                "resolved  Saturated {job=mail severity=warning}",
+                "message to tickets, resolved: Saturated {job=mail severity=warning}",
+                "pending   Slow {job=mail severity=critical} (for 3m00s)",
+            ],
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn precision_counts_alerts_and_recall_counts_incidents() {
+        let mut score = Score::default();
+        let incident = Incident {
+            begins_ms: 10 * MINUTE,
+            due_ms: 13 * MINUTE,
+            until_ms: 25 * MINUTE,
+        };
+        score.add(&drill((10, 20), (0, 0)), &Wanted::any(), &[incident]);
+        score.add(&drill((40, 50), (0, 0)), &Wanted::any(), &[]);
+        let late = Incident {
+            due_ms: 11 * MINUTE,
+            ..incident
+        };
+        score.add(&drill((10, 20), (0, 0)), &Wanted::any(), &[late]);
+        assert_eq!(score.precision(), Some(2.0 / 3.0));
+        assert_eq!(score.recall(), Some(0.5));
+        assert_eq!(Score::default().precision(), None);
+        assert_eq!(Score::default().recall(), None);
+    }
+
+    #[test]
+    fn rules_that_cannot_be_read_say_where() {
+        let error = Alerting::parse("groups:\n- name: a\n  rules:\n  - alert: A\n    expr: up >\n");
+        assert!(error.unwrap_err().to_string().contains("line 5"));
+    }
+}
