@@ -120,7 +120,7 @@ impl Engine {
         query: &Query,
         at_ms: i64,
     ) -> Result<Answer, EvalError> {
-        let evaluator = Evaluator::new(self, storage, query, at_ms, at_ms)?;
+        let evaluator = Evaluator::new(self, storage, query, (at_ms, at_ms, 0))?;
         let grid = Grid {
             start_ms: at_ms,
             step_ms: 1,
@@ -153,7 +153,7 @@ impl Engine {
                 "end timestamp must not be before start time",
             ));
         }
-        let evaluator = Evaluator::new(self, storage, query, start_ms, end_ms)?;
+        let evaluator = Evaluator::new(self, storage, query, (start_ms, end_ms, step_ms))?;
         let steps = (end_ms - start_ms) / step_ms;
         if steps > MAX_STEPS as i64 {
             return Err(EvalError::TooManySteps);
@@ -231,6 +231,8 @@ pub(crate) struct Evaluator<'a> {
     /// The times that `@ start()` and `@ end()` mean.
     start_ms: i64,
     end_ms: i64,
+    /// The distance of steps of a range query, 0 of an instant query.
+    step_ms: i64,
     notes: RefCell<Notes>,
     work: Cell<u64>,
 }
@@ -240,8 +242,7 @@ impl<'a> Evaluator<'a> {
         engine: &'a Engine,
         storage: &'a Storage,
         query: &'a Query,
-        start_ms: i64,
-        end_ms: i64,
+        (start_ms, end_ms, step_ms): (i64, i64, i64),
     ) -> Result<Self> {
         let near = -MAX_TIME_MS..=MAX_TIME_MS;
         if !near.contains(&start_ms) || !near.contains(&end_ms) {
@@ -257,6 +258,7 @@ impl<'a> Evaluator<'a> {
             query,
             start_ms,
             end_ms,
+            step_ms,
             notes: RefCell::new(notes),
             work: Cell::new(0),
         })

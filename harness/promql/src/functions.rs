@@ -22,6 +22,10 @@ pub(crate) enum Function {
     Clamp,
     ClampMax,
     ClampMin,
+    /// One of the times of the query: see [`QueryTime`].
+    Context(QueryTime),
+    MaxOf,
+    MinOf,
     HistogramFraction,
     HistogramQuantile,
     /// Native histograms only: floats give nothing.
@@ -40,6 +44,17 @@ pub(crate) enum Function {
     Time,
     Timestamp,
     Vector,
+}
+
+/// What a query knows of itself, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum QueryTime {
+    Start,
+    End,
+    /// From the start to the end.
+    Range,
+    /// From one step to the next; 0 for an instant query.
+    Step,
 }
 
 /// What is known of a function before it runs.
@@ -160,6 +175,10 @@ static FUNCTIONS: &[Signature] = &[
             V,
         ),
     ),
+    only(
+        Dialect::V3,
+        fixed("end", Function::Context(QueryTime::End), &[], S),
+    ),
     map("exp", f64::exp),
     only(Dialect::V3, over_time("first_over_time", R::First)),
     map("floor", f64::floor),
@@ -207,7 +226,9 @@ static FUNCTIONS: &[Signature] = &[
     map("log10", f64::log10),
     map("log2", f64::log2),
     only(Dialect::V3, over_time("mad_over_time", R::MedianDeviation)),
+    only(Dialect::V3, fixed("max_of", Function::MaxOf, &[S, S], S)),
     over_time("max_over_time", R::Max),
+    only(Dialect::V3, fixed("min_of", Function::MinOf, &[S, S], S)),
     over_time("min_over_time", R::Min),
     calendar("minute", Part::Minute),
     calendar("month", Part::Month),
@@ -226,6 +247,10 @@ static FUNCTIONS: &[Signature] = &[
         V,
     ),
     map("rad", instant::radians),
+    only(
+        Dialect::V3,
+        fixed("range", Function::Context(QueryTime::Range), &[], S),
+    ),
     over_time("rate", R::Rate),
     over_time("resets", R::Resets),
     variadic(fixed("round", Function::Round, &[V, S], V), 1),
@@ -260,8 +285,16 @@ static FUNCTIONS: &[Signature] = &[
     ),
     fixed("sort_desc", Function::Sort { descending: true }, &[V], V),
     map("sqrt", f64::sqrt),
+    only(
+        Dialect::V3,
+        fixed("start", Function::Context(QueryTime::Start), &[], S),
+    ),
     over_time("stddev_over_time", R::StandardDeviation),
     over_time("stdvar_over_time", R::Variance),
+    only(
+        Dialect::V3,
+        fixed("step", Function::Context(QueryTime::Step), &[], S),
+    ),
     over_time("sum_over_time", R::Sum),
     map("tan", f64::tan),
     map("tanh", f64::tanh),

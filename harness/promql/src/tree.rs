@@ -475,8 +475,8 @@ impl Planter<'_> {
                 Kind::Number(number.val)
             }
             pp::Expr::StringLiteral(text) => {
-                self.next();
-                Kind::Text(text.val)
+                let written = self.next().text(self.query);
+                Kind::Text(raw_bytes(written).unwrap_or(text.val))
             }
             pp::Expr::Paren(paren) => {
                 self.next();
@@ -842,6 +842,50 @@ impl Planter<'_> {
         }
         Ok(())
     }
+}
+
+/// The text of a literal that spells bytes (`\xff`, `\377`), where these are not all ASCII: they may
+/// make up characters, and those that do not become U+FFFD. `None` for every other literal.
+fn raw_bytes(literal: &str) -> Option<String> {
+    let quote = literal.chars().next()?;
+    if quote == '`' || !literal.contains('\\') {
+        return None;
+    }
+    let inner = literal.get(1..literal.len().checked_sub(1)?)?;
+    let mut bytes: Vec<u8> = Vec::with_capacity(inner.len());
+    let mut beyond_ascii = false;
+    let mut rest = inner;
+    while let Some(c) = rest.chars().next() {
+        let tail = &rest[c.len_utf8()..];
+        if c != '\\' {
+            bytes.extend(c.encode_utf8(&mut [0; 4]).bytes());
+            rest = tail;
+            continue;
+        }
+        let (length, value) = match tail.as_bytes().first()? {
+            b'x' => (3, u32::from_str_radix(tail.get(1..3)?, 16).ok()?),
+            b'u' => (5, u32::from_str_radix(tail.get(1..5)?, 16).ok()?),
+            b'U' => (9, u32::from_str_radix(tail.get(1..9)?, 16).ok()?),
+            b'0'..=b'7' => (3, u32::from_str_radix(tail.get(..3)?, 8).ok()?),
+            b'a' => (1, 7),
+            b'b' => (1, 8),
+            b'f' => (1, 12),
+            b'n' => (1, 10),
+            b'r' => (1, 13),
+            b't' => (1, 9),
+            b'v' => (1, 11),
+            byte => (1, u32::from(*byte)),
+        };
+        if matches!(tail.as_bytes().first()?, b'u' | b'U') {
+            let c = char::from_u32(value)?;
+            bytes.extend(c.encode_utf8(&mut [0; 4]).bytes());
+        } else {
+            bytes.push(u8::try_from(value).ok()?);
+            beyond_ascii |= value > 0x7f;
+        }
+        rest = tail.get(length..)?;
+    }
+    beyond_ascii.then(|| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn grouping(modifier: pp::LabelModifier) -> Grouping {

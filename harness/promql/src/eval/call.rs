@@ -9,7 +9,7 @@ use crate::diagnostics::Span;
 use crate::dialect::Dialect;
 use crate::functions::histogram::{self, Bucket};
 use crate::functions::range::{self, RangeFunction, Window, nan_first};
-use crate::functions::{Function, calendar, instant};
+use crate::functions::{Function, QueryTime, calendar, instant};
 use crate::labels::{BUCKET_BOUND, Labels, METRIC_NAME, Quoted, is_label_name};
 use crate::tree::{self, Call, Kind, Node, Selector, Test};
 use crate::value::{Short, ValueType};
@@ -31,6 +31,26 @@ impl Evaluator<'_> {
                 return Ok(Out::Scalar(
                     grid.times().map(|ms| ms as f64 / 1000.0).collect(),
                 ));
+            }
+            Function::Context(time) => {
+                let ms = match time {
+                    QueryTime::Start => self.start_ms,
+                    QueryTime::End => self.end_ms,
+                    QueryTime::Range => self.end_ms - self.start_ms,
+                    QueryTime::Step => self.step_ms,
+                };
+                return Ok(Out::Scalar(vec![ms as f64 / 1000.0; grid.steps]));
+            }
+            Function::MaxOf | Function::MinOf => {
+                let mut values = self.scalar(&arguments[0], grid)?;
+                let others = self.scalar(&arguments[1], grid)?;
+                for (value, other) in values.iter_mut().zip(others) {
+                    *value = match call.signature.function {
+                        Function::MaxOf => instant::max(*value, other),
+                        _ => instant::min(*value, other),
+                    };
+                }
+                return Ok(Out::Scalar(values));
             }
             Function::Scalar => return self.to_scalar(&arguments[0], grid),
             Function::Vector => vec![Track {
@@ -295,7 +315,8 @@ impl Evaluator<'_> {
     pub(super) fn may_name_a_label(&self, name: &str) -> bool {
         match self.engine.dialect {
             Dialect::V2 => is_label_name(name),
-            Dialect::V3 => !name.is_empty(),
+            // Bytes that are no text were replaced when the query was parsed.
+            Dialect::V3 => !name.is_empty() && !name.contains('\u{fffd}'),
         }
     }
 

@@ -275,7 +275,8 @@ impl Reader<'_> {
             return repeat(items, count.saturating_add(1), |_| Item::Value(STALE));
         }
         let wrong = || format!("{word:?} is no value: write a number, _, stale, 1x5 or 0+10x5");
-        if let Some(value) = number(word) {
+        // `0x59` is sixty zeros: numbers are never hexadecimal here.
+        if let Some(value) = number(word).filter(|_| !word.contains(['x', 'X'])) {
             items.push(Item::Value(value));
             return Ok(());
         }
@@ -350,7 +351,7 @@ mod tests {
         assert_eq!(values("a 0+10x3"), ["0", "10", "20", "30"]);
         assert_eq!(values("a -1-1x1 1e3-2e2x1"), ["-1", "-2", "1000", "800"]);
         assert_eq!(values("a NaN -Inf +Infx1"), ["NaN", "-Inf", "+Inf", "+Inf"]);
-        assert_eq!(values("a 0x10"), ["16"]);
+        assert_eq!(values("a 0x2"), ["0", "0", "0"]);
         assert_eq!(
             values("a {{count:1}}+{{count:2}}x1 1"),
             ["{{…}}", "{{…}}", "1"]
