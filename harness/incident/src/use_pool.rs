@@ -344,7 +344,8 @@ impl Pool<'_> {
                         }
                     }
                     let busy = self.busy();
-                    dump.scrape(EPOCH + scrapes * SCRAPE, self, busy);
+                    let since = (self.now - WARM_UP * 1_000_000) as f64 / MICROS;
+                    dump.scrape(EPOCH as f64 + since, self, busy);
                     queued += self.queue.len() as u64;
                     match &start {
                         None => start = Some((self.counts.clone(), busy)),
@@ -585,7 +586,7 @@ impl Dump {
         }
     }
 
-    fn push(&mut self, family: &str, sample: &str, value: impl std::fmt::Display, at: u64) {
+    fn push(&mut self, family: &str, sample: &str, value: impl std::fmt::Display, at: f64) {
         let text = self
             .families
             .iter_mut()
@@ -595,7 +596,7 @@ impl Dump {
         let _ = writeln!(text, "{family}{sample} {value} {at}");
     }
 
-    fn scrape(&mut self, at: u64, pool: &Pool<'_>, busy: [u64; 3]) {
+    fn scrape(&mut self, at: f64, pool: &Pool<'_>, busy: [u64; 3]) {
         let setup = pool.setup;
         let seconds = |past: u64, now: u64| format!("{:.3}", (past + now) as f64 / MICROS);
         let [workers, cores, connections] =

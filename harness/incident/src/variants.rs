@@ -10,6 +10,7 @@ use crate::chance::Chance;
 use crate::heap_week::{self, Course};
 use crate::pool::{self, Fault};
 use crate::stampede::{self, Cache};
+use crate::use_pool::{self, Limit};
 
 /// A dump of another system than the one in the brief.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,6 +28,7 @@ type Maker = fn(u64) -> Variant;
 pub const LABS: &[(&str, Maker)] = &[
     ("17.6.2", postmortem),
     ("18.1.1", read_pool_metrics),
+    ("18.1.5", use_method),
     ("18.2.5", cache_stampede),
     ("18.5.5", leak_forecast),
 ];
@@ -64,6 +66,41 @@ fn read_pool_metrics(seed: u64) -> Variant {
     Variant {
         files: vec![("scrape.prom".into(), run.scrape)],
         truth,
+    }
+}
+
+fn use_method(seed: u64) -> Variant {
+    let limits = [
+        Limit::Nothing,
+        Limit::Workers,
+        Limit::Cores,
+        Limit::Connections,
+    ];
+    let limit = *Chance::of(seed).pick(&limits);
+    let run = use_pool::simulate(&use_pool::Setup::drawn(limit, seed));
+    let truth = &run.truth;
+    let what = match limit {
+        Limit::Nothing => "Nothing holds the pool up.",
+        Limit::Workers => "There are too few workers for what a task takes.",
+        Limit::Cores => "There are too few cores; workers wait for them.",
+        Limit::Connections => "There are too few connections; workers wait for them.",
+    };
+    let ended = truth.ended() as f64;
+    let percent = |share: f64| 100.0 * share;
+    Variant {
+        truth: format!(
+            "{what}\nIn use: {:.1} % of the workers, {:.1} % of the cores, {:.1} % of the \
+             connections; {} tasks wait for a worker.\nOf {ended} tasks {:.2} % ended in an error \
+             and {:.2} % in a timeout; the p99 is {:.2} s.",
+            percent(truth.workers_busy),
+            percent(truth.cores_busy),
+            percent(truth.connections_busy),
+            truth.queued,
+            percent(truth.errors as f64 / ended),
+            percent(truth.timeouts as f64 / ended),
+            truth.quantile(0.99)
+        ),
+        files: vec![("pool.om".into(), run.metrics)],
     }
 }
 
