@@ -10,6 +10,7 @@
 
 pub mod alerts;
 mod clock;
+pub mod dashboards;
 mod store;
 mod timeline;
 

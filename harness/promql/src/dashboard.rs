@@ -59,6 +59,8 @@ pub struct Dashboard {
     pub title: String,
     /// The version of the JSON's shape; Grafana migrates older ones.
     pub schema_version: Option<u64>,
+    /// How far back the dashboard looks when it is opened, where `time` says so relative to now.
+    pub range: Option<Duration>,
     pub variables: Vec<Variable>,
     /// All panels but the rows, those of collapsed rows included, in the order of the grid.
     pub panels: Vec<Panel>,
@@ -109,7 +111,7 @@ pub struct Panel {
     pub title: String,
     pub description: String,
     pub grid: Option<Grid>,
-    /// The index in [`Dashboard::rows`] of the row that it stands under.
+    /// The index in [`Dashboard::rows`] of the row that it stands under, on the grid.
     pub row: Option<usize>,
     /// The data source's type, such as `prometheus` or `loki`; `None` for the default one.
     pub source: Option<String>,
@@ -118,10 +120,18 @@ pub struct Panel {
     pub min_interval: Option<Duration>,
     /// The most points a series is asked for, where the panel states it.
     pub max_points: Option<u32>,
+    /// How far back the panel looks, where that is not as far as the dashboard.
+    pub time_from: Option<Duration>,
+    /// What Grafana does with the answers before it shows them, by the transformations' ids. They
+    /// are not executed here.
+    pub transformations: Vec<String>,
     pub field: Field,
+    /// What is otherwise for some of the series; a later one wins.
+    pub overrides: Vec<Override>,
     /// What a series is reduced to, where the panel shows single numbers.
     pub calculations: Vec<Calculation>,
-    /// Whether the panel colors what it shows by its thresholds.
+    /// Whether the panel shows by its thresholds how good a value is: in the color of the value, or
+    /// as lines and areas behind a series.
     pub colored: bool,
 }
 
@@ -174,6 +184,41 @@ pub struct Field {
     pub mappings: Vec<Mapping>,
     /// Shown where there is no value at all.
     pub no_value: Option<String>,
+}
+
+/// How some of a panel's series are shown otherwise than the rest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Override {
+    pub of: Matcher,
+    pub properties: Vec<Property>,
+}
+
+/// Which series an override is for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Matcher {
+    /// The one with this name.
+    Name(String),
+    /// Those whose names match.
+    Pattern(String),
+    /// Those of the query with this letter.
+    Query(String),
+    /// Something that is not known here, by its id: such an override is passed over.
+    Other(String),
+}
+
+/// What an override sets.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Property {
+    Unit(String),
+    Decimals(Option<u32>),
+    Min(Option<f64>),
+    Max(Option<f64>),
+    Thresholds(Thresholds),
+    Mappings(Vec<Mapping>),
+    NoValue(Option<String>),
+    DisplayName(String),
+    /// Whether the color follows the thresholds.
+    Colored(bool),
 }
 
 /// Colors by value.
@@ -323,7 +368,18 @@ impl Dashboard {
         storage: &crate::Storage,
         view: &View,
     ) -> Vec<Shown> {
-        show::dashboard(self, engine, storage, view)
+        show::dashboard(self, engine, storage, std::slice::from_ref(view)).remove(0)
+    }
+
+    /// What every panel shows in each of some views: the same as [`Dashboard::show`] for each of
+    /// them, with one evaluation where the views' steps fall together.
+    pub fn watch(
+        &self,
+        engine: &crate::Engine,
+        storage: &crate::Storage,
+        views: &[View],
+    ) -> Vec<Vec<Shown>> {
+        show::dashboard(self, engine, storage, views)
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use super::{
-    Calculation, Dashboard, DashboardError, Field, Grid, MAX_BYTES, Mapped, Mapping, Panel, Row,
-    Step, Target, Thresholds, Variable, VariableKind,
+    Calculation, Dashboard, DashboardError, Field, Grid, MAX_BYTES, Mapped, Mapping, Matcher,
+    Override, Panel, Property, Row, Step, Target, Thresholds, Variable, VariableKind,
 };
 
 type Result<T> = std::result::Result<T, DashboardError>;
@@ -42,6 +42,7 @@ pub(super) fn dashboard(text: &str) -> Result<Dashboard> {
     let mut read = Dashboard {
         title: root.text_or_empty("title")?,
         schema_version: root.whole("schemaVersion")?,
+        range: range(&root)?,
         variables: Vec::new(),
         panels: Vec::new(),
         rows: Vec::new(),
@@ -52,6 +53,7 @@ pub(super) fn dashboard(text: &str) -> Result<Dashboard> {
         }
     }
     let mut row = None;
+    let mut free_standing = Vec::new();
     for item in root.list("panels")? {
         if item.text_or_empty("type")? == "row" {
             read.rows.push(Row {
@@ -65,10 +67,39 @@ pub(super) fn dashboard(text: &str) -> Result<Dashboard> {
                 read.panels.push(panel(&inner, row)?);
             }
         } else {
+            free_standing.push(read.panels.len());
             read.panels.push(panel(&item, row)?);
         }
     }
+    // What Grafana goes by is the place on the grid, not the order in the file.
+    if let Some(headings) = read
+        .rows
+        .iter()
+        .map(|row| Some(row.grid?.y))
+        .collect::<Option<Vec<u32>>>()
+    {
+        for index in free_standing {
+            let panel = &mut read.panels[index];
+            if let Some(grid) = panel.grid {
+                panel.row = (0..headings.len())
+                    .filter(|&row| headings[row] <= grid.y)
+                    .max_by_key(|&row| headings[row]);
+            }
+        }
+    }
     Ok(read)
+}
+
+/// How far back `time.from` lies: of `now-6h`, six hours.
+fn range(root: &Place<'_>) -> Result<Option<Duration>> {
+    let Some(time) = root.get("time") else {
+        return Ok(None);
+    };
+    Ok(time
+        .text("from")?
+        .as_deref()
+        .and_then(|from| from.trim().strip_prefix("now-"))
+        .and_then(duration))
 }
 
 fn panel(place: &Place<'_>, row: Option<usize>) -> Result<Panel> {
@@ -121,9 +152,42 @@ fn panel(place: &Place<'_>, row: Option<usize>) -> Result<Panel> {
     let by_thresholds = match mode.as_str() {
         "thresholds" => true,
         // What a panel of numbers does when nobody chose; series get a color of the palette.
-        "" => matches!(kind.as_str(), "stat" | "gauge" | "bargauge"),
+        "" => matches!(
+            kind.as_str(),
+            "stat" | "gauge" | "bargauge" | "table" | "status-history"
+        ),
         _ => false,
     };
+    let custom = defaults
+        .as_ref()
+        .and_then(|defaults| defaults.get("custom"));
+    let part = |name: &str, inner: &str| -> Result<String> {
+        match custom.as_ref().and_then(|custom| custom.get(name)) {
+            Some(given) => given.text_or_empty(inner),
+            None => Ok(String::new()),
+        }
+    };
+    let colored = match kind.as_str() {
+        "stat" => by_thresholds && color_mode != "none",
+        // A cell has a color only where its kind says so.
+        "table" => by_thresholds && part("cellOptions", "type")?.starts_with("color"),
+        "timeseries" => {
+            by_thresholds || !matches!(part("thresholdsStyle", "mode")?.as_str(), "" | "off")
+        }
+        _ => by_thresholds,
+    };
+    let mut overrides = Vec::new();
+    if let Some(config) = &config {
+        for item in config.list("overrides")? {
+            overrides.push(override_of(&item)?);
+        }
+    }
+    let mut transformations = Vec::new();
+    for item in place.list("transformations")? {
+        if !item.flag("disabled")? {
+            transformations.push(item.text_or_empty("id")?);
+        }
+    }
     let min_interval = match place.text("interval")? {
         Some(text) if !text.is_empty() => {
             Some(duration(text.trim_start_matches('>')).ok_or_else(|| {
@@ -153,10 +217,73 @@ fn panel(place: &Place<'_>, row: Option<usize>) -> Result<Panel> {
             Some(defaults) => field(defaults)?,
             None => Field::default(),
         },
+        overrides,
+        transformations,
+        time_from: place
+            .text("timeFrom")?
+            .as_deref()
+            .map(|text| text.trim().trim_start_matches("now-"))
+            .and_then(duration),
         calculations,
-        colored: by_thresholds && !(kind == "stat" && color_mode == "none"),
+        colored,
         kind,
     })
+}
+
+fn override_of(place: &Place<'_>) -> Result<Override> {
+    let matcher = place.child("matcher");
+    matcher.object()?;
+    let id = matcher.text_or_empty("id")?;
+    let of = match id.as_str() {
+        "byName" => Matcher::Name(matcher.text_or_empty("options")?),
+        "byRegexp" => Matcher::Pattern(matcher.text_or_empty("options")?),
+        "byFrameRefID" => Matcher::Query(matcher.text_or_empty("options")?),
+        _ => Matcher::Other(id),
+    };
+    let mut properties = Vec::new();
+    for item in place.list("properties")? {
+        properties.push(match item.text_or_empty("id")?.as_str() {
+            "unit" => Property::Unit(item.text_or_empty("value")?),
+            "decimals" => Property::Decimals(decimals(&item, "value")?),
+            "min" => Property::Min(item.number("value")?),
+            "max" => Property::Max(item.number("value")?),
+            "thresholds" => Property::Thresholds(thresholds(&item.child("value"))?),
+            "mappings" => {
+                let mut mappings = Vec::new();
+                for inner in item.list("value")? {
+                    mapping(&inner, &mut mappings)?;
+                }
+                Property::Mappings(mappings)
+            }
+            "noValue" => Property::NoValue(item.text("value")?),
+            "displayName" => Property::DisplayName(item.text_or_empty("value")?),
+            "color" => {
+                Property::Colored(item.child("value").text_or_empty("mode")? == "thresholds")
+            }
+            _ => continue,
+        });
+    }
+    Ok(Override { of, properties })
+}
+
+fn decimals(place: &Place<'_>, name: &str) -> Result<Option<u32>> {
+    Ok(place
+        .whole(name)?
+        .map(|decimals| u32::try_from(decimals).unwrap_or(u32::MAX).min(15)))
+}
+
+fn thresholds(place: &Place<'_>) -> Result<Thresholds> {
+    let mut thresholds = Thresholds {
+        percentage: place.text_or_empty("mode")? == "percentage",
+        steps: Vec::new(),
+    };
+    for step in place.list("steps")? {
+        thresholds.steps.push(Step {
+            from: step.number("value")?,
+            color: step.text_or_empty("color")?,
+        });
+    }
+    Ok(thresholds)
 }
 
 /// The type of a data source: an object with a type, or, in old dashboards, a name.
@@ -204,28 +331,19 @@ fn grid(place: &Place<'_>) -> Result<Option<Grid>> {
 }
 
 fn field(place: &Place<'_>) -> Result<Field> {
-    let mut thresholds = Thresholds::default();
-    if let Some(given) = place.get("thresholds") {
-        thresholds.percentage = given.text_or_empty("mode")? == "percentage";
-        for step in given.list("steps")? {
-            thresholds.steps.push(Step {
-                from: step.number("value")?,
-                color: step.text_or_empty("color")?,
-            });
-        }
-    }
     let mut mappings = Vec::new();
     for item in place.list("mappings")? {
         mapping(&item, &mut mappings)?;
     }
     Ok(Field {
         unit: place.text_or_empty("unit")?,
-        decimals: place
-            .whole("decimals")?
-            .map(|decimals| u32::try_from(decimals).unwrap_or(u32::MAX).min(15)),
+        decimals: decimals(place, "decimals")?,
         min: place.number("min")?,
         max: place.number("max")?,
-        thresholds,
+        thresholds: match place.get("thresholds") {
+            Some(given) => thresholds(&given)?,
+            None => Thresholds::default(),
+        },
         mappings,
         no_value: place.text("noValue")?,
     })

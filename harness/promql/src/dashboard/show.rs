@@ -1,12 +1,17 @@
 //! What a dashboard shows over a storage, in one view.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::{Engine, Labels, METRIC_NAME, Point, Query, Row, Storage, Value};
 
 use super::variables::{Values, interval};
-use super::{COLUMNS, Calculation, Dashboard, Field, Mapped, Mapping, Panel, Signal, Target, unit};
+use super::{
+    COLUMNS, Calculation, Dashboard, Field, Mapped, Mapping, Matcher, Panel, Property, Signal,
+    Target, unit,
+};
 
 /// The width of a dashboard on a screen, in pixels: a point for each, at the most.
 const SCREEN: u32 = 1_600;
@@ -106,26 +111,119 @@ pub(super) fn dashboard(
     dashboard: &Dashboard,
     engine: &Engine,
     storage: &Storage,
-    view: &View,
-) -> Vec<Shown> {
-    let mut values = Values::of(dashboard, Some(storage), view);
-    dashboard
-        .panels
+    views: &[View],
+) -> Vec<Vec<Shown>> {
+    let answers = Answers {
+        engine,
+        storage,
+        // Evaluated at once, as far as anybody looks.
+        from_ms: views.iter().map(|view| view.from_ms).min().unwrap_or(0),
+        to_ms: views.iter().map(|view| view.to_ms).max().unwrap_or(0),
+        several: views.len() > 1,
+        known: RefCell::default(),
+    };
+    views
         .iter()
-        .enumerate()
-        .map(|(index, panel)| {
-            let interval = interval(view, points(panel), panel.min_interval);
-            values.interval(interval, view);
-            let looker = Looker {
-                engine,
-                storage,
-                view,
-                values: &values,
-                interval,
-            };
-            looker.panel(index, panel)
+        .map(|view| {
+            let mut usual = Values::of(dashboard, Some(storage), view);
+            let panels = dashboard.panels.iter().enumerate();
+            panels
+                .map(|(index, panel)| {
+                    let view = &of_panel(panel, view);
+                    let mut farther = panel
+                        .time_from
+                        .map(|_| Values::of(dashboard, Some(storage), view));
+                    let values = farther.as_mut().unwrap_or(&mut usual);
+                    let interval = interval(view, points(panel), panel.min_interval);
+                    values.interval(interval, view);
+                    let looker = Looker {
+                        answers: &answers,
+                        view,
+                        values,
+                        interval,
+                    };
+                    looker.panel(index, panel)
+                })
+                .collect()
         })
         .collect()
+}
+
+/// The view of a panel, which may look farther back than the dashboard.
+fn of_panel<'v>(panel: &Panel, view: &'v View) -> Cow<'v, View> {
+    match panel.time_from {
+        None => Cow::Borrowed(view),
+        Some(range) => Cow::Owned(View {
+            from_ms: view.to_ms - i64::try_from(range.as_millis()).unwrap_or(i64::MAX / 16),
+            ..view.clone()
+        }),
+    }
+}
+
+/// The answer over all moments, where it can be had.
+type Whole = Option<Vec<Row>>;
+
+/// What queries answer, each of them asked once for all moments.
+struct Answers<'a> {
+    engine: &'a Engine,
+    storage: &'a Storage,
+    from_ms: i64,
+    to_ms: i64,
+    several: bool,
+    /// By the query's text and the step; `None` where all moments at once are too much.
+    known: RefCell<HashMap<(String, i64), Whole>>,
+}
+
+impl Answers<'_> {
+    /// The answer to a query in a view.
+    fn range(
+        &self,
+        text: &str,
+        query: &Query,
+        start_ms: i64,
+        end_ms: i64,
+        step: Duration,
+        step_ms: i64,
+    ) -> Result<Vec<Row>, String> {
+        let alone = || match self
+            .engine
+            .range(self.storage, query, start_ms, end_ms, step)
+            .map_err(|error| error.to_string())?
+            .value
+        {
+            Value::Matrix(rows) => Ok(rows),
+            _ => Ok(Vec::new()),
+        };
+        // `@ start()` and `@ end()` are another moment in each view.
+        if !self.several || text.contains("start()") || text.contains("end()") {
+            return alone();
+        }
+        let mut known = self.known.borrow_mut();
+        let whole = known.entry((text.to_owned(), step_ms)).or_insert_with(|| {
+            let start_ms = self.from_ms.min(start_ms).div_euclid(step_ms) * step_ms;
+            match self
+                .engine
+                .range(self.storage, query, start_ms, self.to_ms, step)
+            {
+                Ok(answer) => match answer.value {
+                    Value::Matrix(rows) => Some(rows),
+                    _ => None,
+                },
+                Err(_) => None,
+            }
+        });
+        let Some(whole) = whole else { return alone() };
+        let rows = whole.iter().filter_map(|row| {
+            let points = &row.points;
+            let first = points.partition_point(|point| point.timestamp_ms < start_ms);
+            let end = points.partition_point(|point| point.timestamp_ms <= end_ms);
+            (first < end).then(|| Row {
+                labels: row.labels.clone(),
+                points: points[first..end].to_vec(),
+            })
+        });
+        Ok(rows.collect())
+    }
 }
 
 /// How many points a panel asks for.
@@ -137,8 +235,7 @@ fn points(panel: &Panel) -> u32 {
 }
 
 struct Looker<'a> {
-    engine: &'a Engine,
-    storage: &'a Storage,
+    answers: &'a Answers<'a>,
     view: &'a View,
     values: &'a Values,
     interval: Duration,
@@ -152,6 +249,8 @@ impl Looker<'_> {
             series: Vec::new(),
             trouble: None,
         };
+        // By series: the letter of its query.
+        let mut letters: Vec<&str> = Vec::new();
         for target in panel.targets.iter().filter(|target| !target.hidden) {
             let source = target.source.as_deref().or(panel.source.as_deref());
             if let Some(other) = source.filter(|source| *source != "prometheus") {
@@ -159,7 +258,10 @@ impl Looker<'_> {
                 continue;
             }
             match self.ask(panel, target) {
-                Ok(rows) => shown.series.extend(rows),
+                Ok(rows) => {
+                    letters.resize(letters.len() + rows.len(), &target.ref_id);
+                    shown.series.extend(rows);
+                }
                 // One query that fails leaves the panel with an error sign, whatever the others say.
                 Err(trouble) => shown.trouble = Some(trouble),
             }
@@ -169,17 +271,21 @@ impl Looker<'_> {
         } else {
             &[Calculation::LastNotNull]
         };
-        for (name, row) in &shown.series {
+        for ((name, row), letter) in shown.series.iter_mut().zip(letters) {
             let numbers: Vec<f64> = row.points.iter().map(|point| point.value).collect();
+            let style = Style::of(panel, name, letter);
+            if let Some(given) = &style.name {
+                name.clone_from(given);
+            }
             for calculation in calculations {
                 shown
                     .readings
-                    .push(reading(panel, name, calculation.of(&numbers), &numbers));
+                    .push(reading(&style, name, calculation.of(&numbers), &numbers));
             }
         }
         if shown.readings.is_empty() && shown.trouble.is_none() {
             // A mapping of "no value" makes something out of nothing.
-            let nothing = reading(panel, "", None, &[]);
+            let nothing = reading(&Style::of(panel, "", ""), "", None, &[]);
             if nothing.color.is_some() && mapped(&panel.field.mappings, None).is_some() {
                 shown.readings.push(nothing);
             }
@@ -193,15 +299,19 @@ impl Looker<'_> {
         })?;
         let query = Query::parse(&expression).map_err(|diagnostic| diagnostic.to_string())?;
         let at_ms = self.view.to_ms;
-        let answer = if target.instant {
-            self.engine.instant(self.storage, &query, at_ms)
-        } else {
+        let Answers {
+            engine, storage, ..
+        } = self.answers;
+        if !target.instant {
             let step_ms = i64::try_from(self.interval.as_millis()).unwrap_or(60_000);
             // Grafana aligns the steps, so that a reload does not move them.
             let start_ms = self.view.from_ms.div_euclid(step_ms) * step_ms;
-            self.engine
-                .range(self.storage, &query, start_ms, at_ms, self.interval)
-        };
+            let rows =
+                self.answers
+                    .range(&expression, &query, start_ms, at_ms, self.interval, step_ms)?;
+            return Ok(named(panel, target, rows, &expression));
+        }
+        let answer = engine.instant(storage, &query, at_ms);
         let rows = match answer.map_err(|error| error.to_string())?.value {
             Value::Matrix(rows) => rows,
             Value::Vector(samples) => samples
@@ -220,12 +330,66 @@ impl Looker<'_> {
             }],
             Value::String(_) => return Err("the query answers with a text".to_owned()),
         };
-        // A number on a panel is of now: a series that ended before the last step shows its last
-        // value all the same, as in Grafana.
-        Ok(rows
-            .into_iter()
-            .map(|row| (name(panel, target, &row.labels, &expression), row))
-            .collect())
+        Ok(named(panel, target, rows, &expression))
+    }
+}
+
+// A number on a panel is of now: a series that ended before the last step shows its last value all
+// the same, as in Grafana.
+fn named(panel: &Panel, target: &Target, rows: Vec<Row>, expression: &str) -> Vec<(String, Row)> {
+    rows.into_iter()
+        .map(|row| (name(panel, target, &row.labels, expression), row))
+        .collect()
+}
+
+/// How one series is shown: the panel's way, with what is overridden for it.
+struct Style<'p> {
+    field: Cow<'p, Field>,
+    colored: bool,
+    name: Option<String>,
+}
+
+impl<'p> Style<'p> {
+    fn of(panel: &'p Panel, name: &str, letter: &str) -> Self {
+        let mut style = Style {
+            field: Cow::Borrowed(&panel.field),
+            colored: panel.colored,
+            name: None,
+        };
+        for other in &panel.overrides {
+            let is_meant = match &other.of {
+                Matcher::Name(given) => given == name,
+                Matcher::Pattern(pattern) => {
+                    regex::Regex::new(pattern.trim_start_matches('/').trim_end_matches('/'))
+                        .is_ok_and(|pattern| pattern.is_match(name))
+                }
+                Matcher::Query(given) => given == letter,
+                Matcher::Other(_) => false,
+            };
+            if is_meant {
+                other.properties.iter().for_each(|given| style.take(given));
+            }
+        }
+        style
+    }
+
+    fn take(&mut self, property: &Property) {
+        match property {
+            Property::Colored(colored) => return self.colored = *colored,
+            Property::DisplayName(name) => return self.name = Some(name.clone()),
+            _ => {}
+        }
+        let field = self.field.to_mut();
+        match property {
+            Property::Unit(unit) => field.unit.clone_from(unit),
+            Property::Decimals(decimals) => field.decimals = *decimals,
+            Property::Min(min) => field.min = *min,
+            Property::Max(max) => field.max = *max,
+            Property::Thresholds(thresholds) => field.thresholds = thresholds.clone(),
+            Property::Mappings(mappings) => field.mappings.clone_from(mappings),
+            Property::NoValue(text) => field.no_value.clone_from(text),
+            Property::Colored(_) | Property::DisplayName(_) => {}
+        }
     }
 }
 
@@ -261,8 +425,8 @@ fn name(panel: &Panel, target: &Target, labels: &Labels, expression: &str) -> St
     format!("{metric}{}", labels.without(&[METRIC_NAME]).braced())
 }
 
-fn reading(panel: &Panel, name: &str, value: Option<f64>, of: &[f64]) -> Reading {
-    let field = &panel.field;
+fn reading(style: &Style<'_>, name: &str, value: Option<f64>, of: &[f64]) -> Reading {
+    let field = &*style.field;
     let mapping = mapped(&field.mappings, value);
     let text = mapping
         .and_then(|mapping| mapping.text.clone())
@@ -270,7 +434,7 @@ fn reading(panel: &Panel, name: &str, value: Option<f64>, of: &[f64]) -> Reading
             Some(value) => unit::text(value, &field.unit, field.decimals),
             None => field.no_value.clone().unwrap_or_else(|| "No data".into()),
         });
-    let color = if panel.colored {
+    let color = if style.colored {
         mapping
             .and_then(|mapping| mapping.color.clone())
             .or_else(|| {

@@ -280,3 +280,112 @@ fn panels_of_rows_open_and_collapsed_are_found_line_by_line() {
     assert_eq!(rows, [Some(0), Some(0), Some(1)]);
     assert!(dashboard.rows[1].collapsed);
 }
+
+#[test]
+fn overrides_change_what_a_series_means() {
+    let shown = shown(
+        r#""type": "stat", "targets": [
+            {"refId": "A", "legendFormat": "busy", "expr": "max(pool_busy)"},
+            {"refId": "B", "legendFormat": "size", "expr": "max(pool_size)"},
+            {"refId": "C", "legendFormat": "free", "expr": "max(pool_size - pool_busy)"}],
+           "fieldConfig": {"defaults": {"thresholds": {"steps": [{"color": "green", "value": null}]}},
+             "overrides": [
+               {"matcher": {"id": "byName", "options": "busy"}, "properties": [
+                  {"id": "thresholds", "value": {"mode": "absolute", "steps": [
+                     {"color": "green", "value": null}, {"color": "red", "value": 8}]}}]},
+               {"matcher": {"id": "byRegexp", "options": "/^si/"}, "properties": [
+                  {"id": "color", "value": {"mode": "fixed", "fixedColor": "blue"}}]},
+               {"matcher": {"id": "byFrameRefID", "options": "C"}, "properties": [
+                  {"id": "displayName", "value": "left"}, {"id": "unit", "value": "percent"},
+                  {"id": "custom.width", "value": 80}]}]}"#,
+    );
+    let read: Vec<(&str, &str, Option<Signal>)> = shown
+        .readings
+        .iter()
+        .map(|reading| (&*reading.name, &*reading.text, reading.signal()))
+        .collect();
+    assert_eq!(
+        read,
+        [
+            ("busy", "8", Some(Signal::Red)),
+            ("size", "8", None),
+            ("left", "5%", Some(Signal::Green))
+        ]
+    );
+}
+
+#[test]
+fn a_cell_or_a_line_is_colored_only_where_the_panel_says_so() {
+    for (inner, signal) in [
+        (
+            r#""type": "table", "fieldConfig": {"defaults": {"#.to_owned(),
+            None,
+        ),
+        (
+            r#""type": "table", "fieldConfig": {"defaults": {"custom": {"cellOptions":
+               {"type": "color-background"}}, "#
+                .to_owned(),
+            Some(Signal::Red),
+        ),
+        (
+            r#""type": "timeseries", "fieldConfig": {"defaults": {"custom": {"thresholdsStyle":
+               {"mode": "area"}}, "color": {"mode": "palette-classic"}, "#
+                .to_owned(),
+            Some(Signal::Red),
+        ),
+        (
+            r#""type": "timeseries", "fieldConfig": {"defaults": {"custom": {"thresholdsStyle":
+               {"mode": "off"}}, "#
+                .to_owned(),
+            None,
+        ),
+    ] {
+        let shown = shown(&format!(
+            r#"{inner} {STEPS}}}}}, "targets": [{{"refId": "A", "expr": "max(pool_busy / pool_size)"}}]"#
+        ));
+        assert_eq!(shown.signal(), signal, "{inner}");
+    }
+}
+
+#[test]
+fn many_moments_show_what_each_of_them_shows_alone() {
+    let json = panel(
+        r#""type": "stat", "timeFrom": "20m", "options": {"reduceOptions": {"calcs": ["mean", "min"]}},
+           "fieldConfig": {"defaults": {"thresholds": {"mode": "percentage", "steps": [
+             {"color": "green", "value": null}, {"color": "red", "value": 80}]}}},
+           "targets": [
+             {"refId": "A", "expr": "tasks_total"},
+             {"refId": "B", "expr": "sum(rate(tasks_total[$__rate_interval])) * $__from"},
+             {"refId": "C", "expr": "tasks_total - tasks_total @ end()"},
+             {"refId": "D", "expr": "max(tasks_total)", "instant": true}]"#,
+    );
+    let dashboard = Dashboard::parse(&json).unwrap();
+    let (engine, storage) = (Engine::default(), storage());
+    let views: Vec<View> = [7, 600, 1_234, 3_600, 5_000]
+        .map(|second| View::new(second * 1_000 - 900_000, second * 1_000))
+        .into();
+    let together = dashboard.watch(&engine, &storage, &views);
+    for (view, shown) in views.iter().zip(together) {
+        let alone = dashboard.show(&engine, &storage, view);
+        assert_eq!(format!("{alone:?}"), format!("{shown:?}"), "{view:?}");
+    }
+}
+
+#[test]
+fn a_panel_stands_under_the_heading_above_it_on_the_grid() {
+    let dashboard = Dashboard::parse(
+        r#"{"title": "x", "schemaVersion": 39, "time": {"from": "now-3h", "to": "now"}, "panels": [
+            {"type": "row", "title": "Detail", "gridPos": {"x": 0, "y": 5, "w": 24, "h": 1}},
+            {"type": "row", "title": "State", "gridPos": {"x": 0, "y": 0, "w": 24, "h": 1}},
+            {"type": "stat", "title": "b", "gridPos": {"x": 0, "y": 6, "w": 8, "h": 4}},
+            {"type": "stat", "title": "a", "gridPos": {"x": 0, "y": 1, "w": 8, "h": 4}}]}"#,
+    )
+    .unwrap();
+    let rows: Vec<&str> = dashboard
+        .panels
+        .iter()
+        .map(|panel| &*dashboard.rows[panel.row.unwrap()].title)
+        .collect();
+    assert_eq!(rows, ["Detail", "State"]);
+    assert_eq!(dashboard.range, Some(std::time::Duration::from_hours(3)));
+}
