@@ -65,6 +65,12 @@ fn slow_calls_open_the_breaker() {
         for (took, ends, what, expected) in [
             (ms(2_000), Ends::Well, "took 2 s, no longer", (1, 0, 0)),
             (ms(2_001), Ends::Well, "took 2.001 s", (1, 0, 1)),
+            (
+                Duration::from_micros(2_000_500),
+                Ends::Well,
+                "took 2.0005 s",
+                (1, 0, 1),
+            ),
             (ms(2_001), Ends::Badly, "failed after 2.001 s", (1, 1, 1)),
             (ms(5), Ends::Badly, "failed after 5 ms", (1, 1, 0)),
         ] {

@@ -61,6 +61,7 @@ fn timeline_cites_what_proves_it() {
             "payment_request_duration_seconds_count",
             r#"payment_request_duration_seconds_bucket{le="+Inf"}"#,
             r#"payment_request_duration_seconds_bucket{le="1.0"}"#,
+            "shop_sessions_slow_total",
             "payment_pool_waiting",
             "payment_pool_connections_in_use",
             "payment_pool_connections_max",
@@ -78,7 +79,7 @@ fn timeline_cites_what_proves_it() {
         let resolved = dump.id(&[("kind", "resolved"), ("alert", "PaymentPoolBusy")]);
         for (step, needed, fitting) in [
             ("impact_began", vec![latency], vec![busy]),
-            ("detected", vec![firing, page], vec![pending, notified]),
+            ("detected", vec![firing, page, notified], vec![pending]),
             ("acknowledged", vec![taken], vec![notified]),
             ("cause_identified", vec![cause], vec![]),
             ("mitigated", vec![change], vec![switched]),
@@ -240,6 +241,7 @@ fn cause_is_proven() {
             ),
         }
         let cause = dump.id(&[("kind", "cause"), ("cause", "connection pool exhausted")]);
+        let change = dump.id(&[("kind", "applied"), ("change", "C-4415")]);
         Evidence::for_claim("the pool was exhausted")
             .exists(|item| dump.holds(item))
             .proves(
@@ -254,6 +256,7 @@ fn cause_is_proven() {
                 r#"payment_request_duration_seconds_bucket{le="0.5"}"#,
                 r#"payment_request_duration_seconds_bucket{le="5.0"}"#,
                 cause,
+                change,
             ])
             .demand(&spaceless(&answers.list("cause.evidence")));
         answers.expect_number(
@@ -575,7 +578,16 @@ impl Measure {
     fn of(answers: &Answers, action: &str) -> Self {
         let key = format!("{action}.measure");
         let text = answers.text(&key);
-        let words: Vec<&str> = text.split_whitespace().collect();
+        // As well without the white space around the comparison.
+        let spaced = match text.find(['<', '>', '=']) {
+            Some(begin) => {
+                let (fact, rest) = text.split_at(begin);
+                let bound = rest.trim_start_matches(['<', '>', '=']);
+                format!("{fact} {} {bound}", &rest[..rest.len() - bound.len()])
+            }
+            None => text.clone(),
+        };
+        let words: Vec<&str> = spaced.split_whitespace().collect();
         let read = match words.as_slice() {
             [fact, comparison, bound] => FACTS
                 .into_iter()
@@ -741,7 +753,7 @@ fn incidents_are_told_from_blips() {
             }
         });
         kit::step("reconstructing a night on which exactly 1 % of the payments is slow");
-        match reconstruct(&tolerated(), "") {
+        match reconstruct(&metrics_of(&[1; 10]), OF_ANOTHER_SERVICE) {
             Ok(None) => {}
             Ok(Some(report)) => kit::symptom(format!(
                 "in no minute were more than 1 % of the payments slow (1 of 100 in each), and the \
@@ -752,22 +764,96 @@ fn incidents_are_told_from_blips() {
                  report, but {error}"
             )),
         }
+        for (minutes, incident) in [
+            ("..###...........", Some((2, 4))),
+            ("..##............", None),
+            ("..#.#...........", Some((2, 4))),
+            ("..##....##......", Some((2, 9))),
+            ("..##.....##.....", None),
+            ("..####.....###..", Some((2, 5))),
+            ("..###.....####..", Some((10, 13))),
+        ] {
+            is_told(minutes, incident);
+        }
     });
 }
 
-/// Metrics of ten minutes with 100 payments each, of which one is slow.
-fn tolerated() -> String {
-    let mut text = String::from("# TYPE payment_request_duration_seconds histogram\n");
-    for minute in 1..=11 {
-        let at = 1_764_315_000 + 60 * minute;
+/// A night of these minutes, `#` for one that breaks the objective: the first and the last minute
+/// of its incident, if it has one.
+fn is_told(minutes: &str, incident: Option<(usize, usize)>) {
+    kit::step(format!("reconstructing the minutes {minutes}"));
+    let slow: Vec<u64> = minutes.bytes().map(|b| u64::from(b == b'#') * 40).collect();
+    let events = incident.map_or(OF_ANOTHER_SERVICE.to_owned(), |(first, _)| events_of(first));
+    let said = match reconstruct(&metrics_of(&slow), &events) {
+        Ok(report) => report.map(|report| report.timeline),
+        Err(error) => kit::symptom(format!(
+            "of the minutes {minutes} those with `#` break the objective: no report, but {error}"
+        )),
+    };
+    let said = said.map(|timeline| (timeline.impact_began.0, timeline.restored.0));
+    let expected = incident.map(|(first, last)| (at_the_end_of(first), at_the_end_of(last + 1)));
+    let show = |window: Option<(i64, i64)>| {
+        window.map_or("no incident".to_owned(), |(from, to)| {
+            format!("an incident from {} to {}", clock(from), clock(to))
+        })
+    };
+    assert!(
+        said == expected,
+        "of the minutes {minutes}, the first of which ends at {}, those with `#` break the \
+         objective: that is {}, and the report has {}",
+        clock(at_the_end_of(0)),
+        show(expected),
+        show(said)
+    );
+}
+
+/// What the events hold on any night.
+const OF_ANOTHER_SERVICE: &str = concat!(
+    r#"{"id":"pl-1","time":"2025-11-28T08:39:17+01:00","source":"pipeline","kind":"applied","#,
+    r#""service":"search","change":"C-4402","text":"release v87"}"#,
+    "\n"
+);
+
+/// A response that begins and ends within this minute and the next.
+fn events_of(minute: usize) -> String {
+    let steps = [
+        ("firing", r#""alert":"PaymentsSlow","severity":"page""#),
+        ("notified", r#""alert":"PaymentsSlow""#),
+        ("acknowledged", r#""alert":"PaymentsSlow""#),
+        ("cause", r#""cause":"connection pool exhausted""#),
+        ("applied", r#""change":"C-4415""#),
+        ("switched", r#""change":"C-4415""#),
+    ];
+    let mut text = OF_ANOTHER_SERVICE.to_owned();
+    for (nth, (kind, fields)) in steps.into_iter().enumerate() {
         text += &format!(
-            "payment_request_duration_seconds_bucket{{le=\"0.5\"}} {} {at}\n\
-             payment_request_duration_seconds_bucket{{le=\"+Inf\"}} {} {at}\n\
+            "{{\"id\":\"ev-{nth}\",\"time\":\"2025-11-28T07:{:02}:{:02}Z\",\"kind\":\"{kind}\",\
+             \"service\":\"payments\",{fields}}}\n",
+            31 + minute,
+            9 * (nth + 1)
+        );
+    }
+    text
+}
+
+/// Unix time. The first minute ends at 07:31 UTC.
+fn at_the_end_of(minute: usize) -> i64 {
+    1_764_315_060 + 60 * i64::try_from(minute).expect("minutes of an hour")
+}
+
+/// Metrics of minutes with 100 payments each, of which so many are slow.
+fn metrics_of(slow: &[u64]) -> String {
+    let mut text = String::from("# TYPE payment_request_duration_seconds histogram\n");
+    let mut within = 9_000;
+    for minute in 0..=slow.len() {
+        let at = at_the_end_of(minute) - 60;
+        let payments = 9_000 + 100 * minute;
+        within += minute.checked_sub(1).map_or(0, |ended| 100 - slow[ended]);
+        text += &format!(
+            "payment_request_duration_seconds_bucket{{le=\"0.5\"}} {within} {at}\n\
+             payment_request_duration_seconds_bucket{{le=\"+Inf\"}} {payments} {at}\n\
              payment_request_duration_seconds_sum {minute} {at}\n\
-             payment_request_duration_seconds_count {} {at}\n",
-            99 * minute,
-            100 * minute,
-            100 * minute
+             payment_request_duration_seconds_count {payments} {at}\n"
         );
     }
     for (family, kind, sample) in [
@@ -777,8 +863,9 @@ fn tolerated() -> String {
         ("shop_sessions_slow", "counter", "shop_sessions_slow_total"),
     ] {
         text += &format!("# TYPE {family} {kind}\n");
-        for minute in 1..=11 {
-            text += &format!("{sample} {minute} {}\n", 1_764_315_000 + 60 * minute);
+        for minute in 0..=slow.len() {
+            let at = at_the_end_of(minute) - 60;
+            text += &format!("{sample} {minute} {at}\n");
         }
     }
     text + "# EOF\n"

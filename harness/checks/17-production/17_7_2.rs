@@ -253,7 +253,7 @@ fn an_eventual_cache_accepts_writes_on_both_sides_and_does_not_wait() {
             kit::step(format!("the racks are parted: {fault:?}"));
             let cut = ms(2_000);
             let mut story = Story::new(EVENTUAL, Seed(6));
-            story.latency = (25, 25);
+            story.latency = (20, 20);
             story.fault(cut, ms(4_000), fault);
             for n in 0..95 {
                 for rack in RACKS {
@@ -273,7 +273,7 @@ fn an_eventual_cache_accepts_writes_on_both_sides_and_does_not_wait() {
                 if !event.is_write() || (known && event.rack == A) {
                     told.hold(event.is_confirmed() && took <= ms(10), || {
                         format!(
-                            "one way to the other rack takes 25 ms, and nothing needs it\n{event}"
+                            "one way to the other rack takes 20 ms, and nothing needs it\n{event}"
                         )
                     });
                 } else if known {
@@ -400,7 +400,28 @@ fn a_node_that_restarts_with_empty_memory_catches_up() {
                 }
             }
         }
+        for rack in RACKS {
+            kit::step(format!("{rack} dies while it is written to"));
+            dies_at_work(rack);
+        }
     });
+}
+
+/// What was confirmed in the last moments of a node is on the other, whoever knows it there.
+fn dies_at_work(rack: Rack) {
+    let (crashed, restarted) = (ms(1_500), ms(1_600));
+    let mut story = Story::new(STRONG, Seed(14));
+    story.latency = (8, 8);
+    story.fault(crashed, restarted, Fault::Crash(rack));
+    let carts: Vec<&'static str> = (0..50).map(|n| &*format!("cart/{n}").leak()).collect();
+    for (n, cart) in carts.iter().enumerate() {
+        let at = crashed - ms(150) + ms(3 * n as u64);
+        story.call(at, rack, Call::Put(cart, "full".to_owned()));
+    }
+    story.read_everywhere(&carts, restarted + TOGETHER);
+    let told = story.tell();
+    told.assert_all_confirmed(restarted + TOGETHER, Duration::MAX);
+    told.assert_linearizable(|_| true);
 }
 
 fn catches_up(consistency: Consistency, rack: Rack, down: Duration) {
@@ -606,7 +627,41 @@ fn failing_open_gives_up_the_mode_and_takes_it_back() {
                 told.assert_reads(rack, "b", after + ms(400), Some("B"));
             }
         }
+        for fault in [Fault::Partition, Fault::Hold] {
+            for rack in RACKS {
+                kit::step(format!("{rack} goes on while it is over: {fault:?}"));
+                goes_on_while_it_heals(fault, rack);
+            }
+        }
     });
+}
+
+/// Every cart is written once, so that no later write hides one that was lost.
+fn goes_on_while_it_heals(fault: Fault, rack: Rack) {
+    let (cut, healed) = (ms(1_500), ms(3_000));
+    let mut story = Story::new(OPENING, Seed(13));
+    story.latency = (8, 8);
+    story.fault(cut, healed, fault);
+    let carts: Vec<&'static str> = (0..100).map(|n| &*format!("cart/{n}").leak()).collect();
+    for (n, cart) in carts.iter().enumerate() {
+        let at = healed - ms(60) + ms(3 * n as u64);
+        story.call(at, rack, Call::Put(cart, "full".to_owned()));
+    }
+    let read = healed + TOGETHER;
+    story.read_everywhere(&carts, read);
+    let told = story.tell();
+    told.assert_answered();
+    for cart in carts {
+        let held = told.assert_agreement(cart, read);
+        let confirmed = told.writes(cart).find(|write| write.is_confirmed());
+        told.hold(held.is_some() || confirmed.is_none(), || {
+            format!(
+                "{}at {} both racks hold nothing under {cart}",
+                told.last_writes(cart),
+                clock(read)
+            )
+        });
+    }
 }
 
 #[test]
@@ -640,6 +695,52 @@ fn no_answer_claims_to_be_strong_while_the_other_node_is_open() {
             told.assert_linearizable(|read| read.mode == Mode::Strong);
             told.assert_all_confirmed(healed + TOGETHER, Duration::MAX);
         });
+        // The moment of the cut decides whose trust ends last.
+        for fault in [Fault::Partition, Fault::OneWay(A), Fault::OneWay(B)] {
+            kit::step(format!(
+                "the racks part at one moment or another: {fault:?}"
+            ));
+            for phase in 0..8 {
+                let cut = ms(1_300 + 10 * phase);
+                let mut story = Story::new(OPENING, Seed(phase));
+                story.latency = (20, 20);
+                story.fault(cut, cut + ms(600), fault);
+                story.busy(cut + ms(200), cut + ms(440));
+                let told = story.tell();
+                told.assert_answered();
+                told.assert_linearizable(|read| read.mode == Mode::Strong);
+            }
+        }
+        for fault in [Fault::Partition, Fault::OneWay(A), Fault::OneWay(B)] {
+            kit::step(format!(
+                "the racks part while they find together: {fault:?}"
+            ));
+            for phase in 0..10 {
+                let healed = ms(2_000);
+                let again = healed + ms(35 + 10 * phase);
+                let mut story = Story::new(OPENING, Seed(phase));
+                story.latency = (8, 8);
+                story.fault(ms(1_200), healed, Fault::Partition);
+                story.fault(again, again + ms(600), fault);
+                story.busy(again, again + ms(440));
+                let told = story.tell();
+                told.assert_answered();
+                told.assert_linearizable(|read| read.mode == Mode::Strong);
+            }
+        }
+        for rack in RACKS {
+            for down in [10, 60] {
+                kit::step(format!("{rack} is down for {down} ms"));
+                let crashed = ms(1_507);
+                let mut story = Story::new(OPENING, Seed(down));
+                story.latency = (3, 3);
+                story.fault(crashed, crashed + ms(down), Fault::Crash(rack));
+                story.busy(crashed - ms(100), crashed + ms(400));
+                let told = story.tell();
+                told.assert_answered();
+                told.assert_linearizable(|read| read.mode == Mode::Strong);
+            }
+        }
     });
 }
 
@@ -894,6 +995,19 @@ impl Story {
         for rack in RACKS {
             for key in keys {
                 self.call(at, rack, Call::Get(key));
+            }
+        }
+    }
+
+    /// Each rack writes to a key of its own, and reads that of the other, without a pause.
+    fn busy(&mut self, from: Duration, to: Duration) {
+        let span = (to - from).as_millis() as u64;
+        for n in 0..span / 6 {
+            for (rack, own, others) in [(A, "a", "b"), (B, "b", "a")] {
+                let at = from + ms(6 * n);
+                self.call(at, rack, Call::Put(own, format!("{own}{n}")));
+                self.call(at + ms(2), rack, Call::Get(others));
+                self.call(at + ms(4), rack, Call::Get(others));
             }
         }
     }

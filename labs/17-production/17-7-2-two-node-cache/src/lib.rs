@@ -50,7 +50,7 @@ pub struct Config {
     /// How long the other node may leave heartbeats unanswered before it counts as lost; several
     /// times `heartbeat_every`, and more than `exchange_timeout`.
     pub lost_after: Duration,
-    /// The longest wait for one answer from the other node; above zero.
+    /// The longest wait for an answer that the other node can give alone; above zero.
     pub exchange_timeout: Duration,
 }
 

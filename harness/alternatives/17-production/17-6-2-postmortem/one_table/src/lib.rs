@@ -73,7 +73,8 @@ pub struct PostMortem {
 pub struct Timeline {
     /// The first minute that breaks the objective.
     pub impact_began: Moment,
-    /// When a person was first told, by a page or by a user.
+    /// When a person was first told: by a page, at the moment at which its alert fired, or by a
+    /// user's ticket.
     pub detected: Moment,
     pub detected_by: Detector,
     /// When somebody took the page.
@@ -113,7 +114,8 @@ pub struct Delays {
     pub total: Seconds,
 }
 
-/// The two parts of the time that an alert takes.
+/// The two parts of the time that an alert takes, by the series that Prometheus keeps of it
+/// (`ALERTS`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlertDelay {
     /// From the beginning of the impact until the alert's condition held: its threshold and the
@@ -128,12 +130,13 @@ pub struct AlertDelay {
 pub struct Impact {
     /// Slow payments, from the minute `impact_began` through the minute `restored`.
     pub slow_payments: u64,
-    /// Of the sessions of that time (those that were active when it began, and those that began
-    /// since), the share that met a slow payment; in `0.0..=1.0`.
+    /// Of the sessions of that time (those that were active at the scrape before `impact_began`,
+    /// and those that began since), the share that met a slow payment; in `0.0..=1.0`.
     pub sessions_share: f64,
-    /// The greatest bound of the histogram, in seconds, that the p99 of some minute exceeded.
+    /// The greatest bound of the histogram, in seconds, that the p99 of some minute of that time
+    /// exceeded.
     pub p99_above: f64,
-    /// The most payments that a scrape saw waiting for a connection.
+    /// The most payments that a scrape of that time saw waiting for a connection.
     pub peak_waiting: u64,
 }
 
