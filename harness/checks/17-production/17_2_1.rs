@@ -411,8 +411,23 @@ fn canceled_calls_count_for_nothing_and_give_their_place_back() {
             );
             trials.into_iter().for_each(cancel);
         }
+        kit::step("dropping a permit in a panic");
+        let unwound = panic::catch_unwind(AssertUnwindSafe(|| {
+            let trial = night.begin("all trials before were canceled");
+            let _dropped = ManuallyDrop::into_inner(trial);
+            // Not `panic!`, which would write of a panic that nobody has to look into.
+            panic::resume_unwind(Box::new("the caller panics"));
+        }));
+        assert!(unwound.is_err(), "a caller that panics has not panicked");
         // What went well stays, what is canceled is free again.
-        let mut trials = night.flood(3).into_iter();
+        let trials = night.flood(10);
+        assert!(
+            trials.len() == 3,
+            "3 trials are permitted, and the last caller has panicked in the middle of one: of 10 \
+             calls {} were let through",
+            trials.len()
+        );
+        let mut trials = trials.into_iter();
         night.end(trials.next().expect("three"), Ends::Well);
         cancel(trials.next().expect("three"));
         let again = night.flood(10);

@@ -700,12 +700,12 @@ fn no_answer_claims_to_be_strong_while_the_other_node_is_open() {
             kit::step(format!(
                 "the racks part at one moment or another: {fault:?}"
             ));
-            for phase in 0..8 {
-                let cut = ms(1_300 + 10 * phase);
+            for phase in 0..4 {
+                let cut = ms(1_000 + 20 * phase);
                 let mut story = Story::new(OPENING, Seed(phase));
                 story.latency = (20, 20);
                 story.fault(cut, cut + ms(600), fault);
-                story.busy(cut + ms(200), cut + ms(440));
+                story.busy(cut + ms(220), cut + ms(400));
                 let told = story.tell();
                 told.assert_answered();
                 told.assert_linearizable(|read| read.mode == Mode::Strong);
@@ -715,14 +715,14 @@ fn no_answer_claims_to_be_strong_while_the_other_node_is_open() {
             kit::step(format!(
                 "the racks part while they find together: {fault:?}"
             ));
-            for phase in 0..10 {
-                let healed = ms(2_000);
-                let again = healed + ms(35 + 10 * phase);
+            for phase in 0..5 {
+                let healed = ms(1_500);
+                let again = healed + ms(35 + 15 * phase);
                 let mut story = Story::new(OPENING, Seed(phase));
                 story.latency = (8, 8);
-                story.fault(ms(1_200), healed, Fault::Partition);
+                story.fault(ms(1_000), healed, Fault::Partition);
                 story.fault(again, again + ms(600), fault);
-                story.busy(again, again + ms(440));
+                story.busy(again, again + ms(400));
                 let told = story.tell();
                 told.assert_answered();
                 told.assert_linearizable(|read| read.mode == Mode::Strong);

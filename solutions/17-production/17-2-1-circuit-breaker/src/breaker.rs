@@ -250,9 +250,9 @@ impl CircuitBreaker {
 
 /// Leave to make one call.
 ///
-/// Tell it how the call ended. A permit that is dropped instead, because the caller was canceled,
-/// says nothing about the provider: it is not counted, and where it was a trial its place is free
-/// again. A call that the caller gave up on for its slowness is no such case: it is a failure.
+/// Tell it how the call ended. A permit that is dropped instead, because the caller was canceled or
+/// has panicked, says nothing about the provider: it is not counted, and where it was a trial its
+/// place is free again. A call that the caller gave up on for its slowness is no such case: it is a failure.
 ///
 /// What it is told counts only as long as the breaker is in the phase in which it gave the permit:
 /// once the breaker has opened, half-opened or closed since, nothing changes.
