@@ -1124,7 +1124,9 @@ async fn host(
 ) -> turmoil::Result {
     // Two machines are not started at the same moment, nor do their heartbeats keep step.
     tokio::time::sleep(if rack == A { ms(0) } else { ms(23) }).await;
-    let cache = Cache::start(Simulated, rack.config(consistency)).await?;
+    let cache = Cache::start(Simulated, rack.config(consistency))
+        .await
+        .map_err(|error| format!("`Cache::start` on {rack} gives the error \"{error}\""))?;
     tokio::task::spawn_local(watch(rack, cache.clone(), told.clone()));
     while let Some((at, _, call, patience)) = calls.get(next.get()).cloned() {
         let late = now().saturating_sub(at);

@@ -156,7 +156,7 @@ impl Ending {
         let payload = match payload.downcast::<Signal>() {
             Ok(signal) => {
                 return match *signal {
-                    Signal::Symptom(what) => Ending::Failed(what),
+                    Signal::Symptom(what) => Ending::Failed(with_earlier_panic(what)),
                     Signal::Unanswered(key) => Ending::Unanswered(key),
                     Signal::NotRun { reason, remedy } if backends_are_required() => {
                         Ending::Failed(format!(
@@ -170,7 +170,9 @@ impl Ending {
         };
         let message = message_of(payload.as_ref());
         match LAST_PANIC.take() {
-            Some(location) if is_the_checkers(&location) => Ending::Failed(message),
+            Some(location) if is_the_checkers(&location) => {
+                Ending::Failed(with_earlier_panic(message))
+            }
             location => Ending::Panicked { message, location },
         }
     }
@@ -265,6 +267,18 @@ thread_local! {
     static CURRENT_STEP: RefCell<Option<StepSlot>> = const { RefCell::new(None) };
     /// The place of the last panic on this thread, kept by the hook for [`Ending::from_panic`].
     static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// The first panic of the learner's code on this thread, its place and its message. A runtime
+    /// catches what panics in a task of its own, and the symptom alone would not tell of it.
+    static EARLIER_PANIC: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
+}
+
+fn with_earlier_panic(symptom: String) -> String {
+    match EARLIER_PANIC.take() {
+        Some((location, message)) => {
+            format!("{symptom}\n\nBefore that, your code panicked at {location}:\n{message}")
+        }
+        None => symptom,
+    }
 }
 
 /// Keeps the place of each panic, stays quiet for a checker's own signals and assertions (the
@@ -281,6 +295,16 @@ fn install_hook() {
             // Elsewhere, as on a thread that a check has started, no verdict repeats the text.
             let in_a_check = CURRENT_STEP.with(|current| current.borrow().is_some());
             let quiet = in_a_check && location.as_deref().is_some_and(is_the_checkers);
+            if let Some(location) = location.as_deref().filter(|place| is_the_learners(place))
+                && in_a_check
+            {
+                let message = message_of(info.payload());
+                EARLIER_PANIC.with(|earlier| {
+                    earlier
+                        .borrow_mut()
+                        .get_or_insert_with(|| (location.to_owned(), message));
+                });
+            }
             LAST_PANIC.with(|last| *last.borrow_mut() = location);
             if !quiet {
                 previous(info);
@@ -295,6 +319,12 @@ fn is_the_checkers(location: &str) -> bool {
     location.contains("harness/checks/")
         || location.contains("harness/kit/src/")
         || location.contains("/tests/check.rs")
+}
+
+/// Whether a panic's place lies in a lab or in what is held against one, and not in a library.
+fn is_the_learners(location: &str) -> bool {
+    let location = location.replace('\\', "/");
+    !is_the_checkers(&location) && !location.contains("/registry/src/")
 }
 
 fn message_of(payload: &(dyn Any + Send)) -> String {
@@ -332,6 +362,20 @@ mod tests {
     fn a_symptom_is_repeated_word_for_word() {
         let result = panic::catch_unwind(|| check(|| symptom("the queue holds 847 tasks")));
         assert_eq!(text_of(result), "the queue holds 847 tasks");
+    }
+
+    #[test]
+    fn only_panics_outside_of_the_harness_and_the_libraries_are_the_learners() {
+        for (place, expected) in [
+            ("labs/17-production/a-lab/src/cache.rs:99:9", true),
+            ("harness/checks/17-production/17_7_2.rs:12:5", false),
+            (
+                "/home/me/.cargo/registry/src/an-index/loom-0.7.2/src/rt/path.rs:1:1",
+                false,
+            ),
+        ] {
+            assert_eq!(is_the_learners(place), expected, "{place}");
+        }
     }
 
     #[test]

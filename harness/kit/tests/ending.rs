@@ -34,10 +34,16 @@ fn a_panic_of_the_learners_code_names_its_place_and_its_message() {
 }
 
 #[test]
-fn a_symptom_after_a_caught_panic_of_the_learners_code_is_still_a_symptom() {
+fn a_symptom_after_a_caught_panic_of_the_learners_code_comes_first_and_names_its_place_too() {
     let text = ending(|| {
         let _ = panic::catch_unwind(|| oldest(&[]));
         kit::symptom("the pool lost one worker to a panic");
     });
-    assert_eq!(text, "the pool lost one worker to a panic");
+    let (symptom, rest) = text.split_once("\n\n").expect("two paragraphs");
+    assert_eq!(symptom, "the pool lost one worker to a panic");
+    assert!(
+        rest.contains(&format!("tests/ending.rs:{PANICS_AT}:5")),
+        "{text}"
+    );
+    assert!(rest.contains("index out of bounds"), "{text}");
 }
