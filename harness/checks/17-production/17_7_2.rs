@@ -425,7 +425,7 @@ fn dies_at_work(rack: Rack) {
 }
 
 fn catches_up(consistency: Consistency, rack: Rack, down: Duration) {
-    let crashed = ms(2_000);
+    let crashed = ms(1_600);
     let restarted = crashed + down;
     let mut story = Story::new(consistency, Seed(9));
     story.at(1_000, A, Call::Put("session/1", "ana".to_owned()));
@@ -522,10 +522,10 @@ fn a_lost_node_is_noticed_in_time_and_one_late_heartbeat_is_not_a_loss() {
 }
 
 fn notices(consistency: Consistency, fault: Fault) {
-    let (cut, healed) = (ms(1_013), ms(2_000));
+    let (cut, healed) = (ms(1_013), ms(1_700));
     let mut story = Story::new(consistency, Seed(11));
     story.fault(cut, healed, fault);
-    story.until = ms(3_300);
+    story.until = healed + TOGETHER + ms(300);
     let told = story.tell();
     for rack in RACKS {
         if fault == Fault::Crash(rack) {
@@ -556,10 +556,10 @@ fn failing_open_gives_up_the_mode_and_takes_it_back() {
     kit::check(|| {
         for fault in Fault::ALL {
             kit::step(format!("the cache fails open: {fault:?}"));
-            let (cut, healed) = (ms(2_000), ms(4_500));
+            let (cut, healed) = (ms(1_200), ms(2_900));
             let mut story = Story::new(OPENING, Seed(12));
             story.fault(cut, healed, fault);
-            for n in 0..120 {
+            for n in 0..80 {
                 for rack in RACKS {
                     if fault == Fault::Crash(rack) {
                         continue;
@@ -620,7 +620,7 @@ fn failing_open_gives_up_the_mode_and_takes_it_back() {
                 for key in keys {
                     let writer = if key == "a" { A } else { B };
                     if fault != Fault::Crash(writer) {
-                        told.assert_reads(rack, key, after, Some("119"));
+                        told.assert_reads(rack, key, after, Some("79"));
                     }
                 }
                 told.assert_reads(rack, "a", after + ms(400), Some("A"));
@@ -638,7 +638,7 @@ fn failing_open_gives_up_the_mode_and_takes_it_back() {
 
 /// Every cart is written once, so that no later write hides one that was lost.
 fn goes_on_while_it_heals(fault: Fault, rack: Rack) {
-    let (cut, healed) = (ms(1_500), ms(3_000));
+    let (cut, healed) = (ms(1_000), ms(2_000));
     let mut story = Story::new(OPENING, Seed(13));
     story.latency = (8, 8);
     story.fault(cut, healed, fault);
@@ -700,8 +700,8 @@ fn no_answer_claims_to_be_strong_while_the_other_node_is_open() {
             kit::step(format!(
                 "the racks part at one moment or another: {fault:?}"
             ));
-            for phase in 0..4 {
-                let cut = ms(1_000 + 20 * phase);
+            for phase in 0..3 {
+                let cut = ms(1_000 + 25 * phase);
                 let mut story = Story::new(OPENING, Seed(phase));
                 story.latency = (20, 20);
                 story.fault(cut, cut + ms(600), fault);
@@ -711,7 +711,7 @@ fn no_answer_claims_to_be_strong_while_the_other_node_is_open() {
                 told.assert_linearizable(|read| read.mode == Mode::Strong);
             }
         }
-        for fault in [Fault::Partition, Fault::OneWay(A), Fault::OneWay(B)] {
+        for fault in [Fault::Partition, Fault::OneWay(B)] {
             kit::step(format!(
                 "the racks part while they find together: {fault:?}"
             ));
@@ -722,7 +722,7 @@ fn no_answer_claims_to_be_strong_while_the_other_node_is_open() {
                 story.latency = (8, 8);
                 story.fault(ms(1_000), healed, Fault::Partition);
                 story.fault(again, again + ms(600), fault);
-                story.busy(again, again + ms(400));
+                story.busy(again, again + ms(330));
                 let told = story.tell();
                 told.assert_answered();
                 told.assert_linearizable(|read| read.mode == Mode::Strong);
@@ -731,7 +731,7 @@ fn no_answer_claims_to_be_strong_while_the_other_node_is_open() {
         for rack in RACKS {
             for down in [10, 60] {
                 kit::step(format!("{rack} is down for {down} ms"));
-                let crashed = ms(1_507);
+                let crashed = ms(1_207);
                 let mut story = Story::new(OPENING, Seed(down));
                 story.latency = (3, 3);
                 story.fault(crashed, crashed + ms(down), Fault::Crash(rack));
