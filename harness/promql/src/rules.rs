@@ -108,6 +108,7 @@ impl RuleFile {
 pub struct Group {
     name: Arc<str>,
     interval: Option<Duration>,
+    query_offset: Duration,
     limit: usize,
     rules: Vec<Rule>,
 }
@@ -121,6 +122,11 @@ impl Group {
     /// How often it is evaluated, if the file says so.
     pub fn interval(&self) -> Option<Duration> {
         self.interval
+    }
+
+    /// `query_offset`: how far in the past the queries look, for data that comes late.
+    pub fn query_offset(&self) -> Duration {
+        self.query_offset
     }
 
     /// The most series or alerts that one rule may have; 0 is no limit.
@@ -180,7 +186,8 @@ impl RecordingRule {
         &self.query
     }
 
-    /// The labels that it sets, in the order of the file; an empty value takes a label away.
+    /// The labels that it sets, those of its group first; the last of a name counts, and an empty
+    /// value takes a label away.
     pub fn labels(&self) -> &[(String, String)] {
         &self.labels
     }
@@ -218,7 +225,7 @@ impl AlertingRule {
         self.keep_firing
     }
 
-    /// The labels that it adds, in the order of the file.
+    /// The labels that it adds, those of its group first; the last of a name counts.
     pub fn labels(&self) -> &[(String, Template)] {
         &self.labels
     }

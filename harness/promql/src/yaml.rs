@@ -109,9 +109,14 @@ impl Problems {
             return Ok(value());
         }
         self.found.sort_by_key(|problem| problem.at);
-        Err(ConfigError {
-            problems: self.found,
-        })
+        // A value that several readers look at is told once.
+        let mut told: Vec<Problem> = Vec::with_capacity(self.found.len());
+        for problem in self.found {
+            if !told.contains(&problem) {
+                told.push(problem);
+            }
+        }
+        Err(ConfigError { problems: told })
     }
 }
 

@@ -219,6 +219,47 @@ fn groups_keep_their_own_interval() {
 }
 
 #[test]
+fn a_group_of_prometheus_3_may_look_back_and_label_all_its_rules() {
+    let text = "groups:\n- name: g\n  query_offset: 1m\n  labels: {team: core, tier: '{{ $labels.pool }}'}\n  \
+                rules:\n  - {record: r, expr: pool_queue_size, labels: {team: mine}}\n  \
+                - {alert: High, expr: pool_queue_size > 0}\n";
+    assert!(RuleFile::parse_as(text, promql::Dialect::V2).is_err());
+    let file = rules(text);
+    for forced in ["", "  - {record: loop, expr: loop}\n"] {
+        let file = if forced.is_empty() {
+            file.clone()
+        } else {
+            rules(&format!("{text}{forced}"))
+        };
+        let mut storage = Storage::new();
+        put(&mut storage, &pool(), 5 * MINUTE, |at_ms| {
+            (at_ms < 3 * MINUTE).then_some(at_ms as f64)
+        });
+        let timeline = evaluate(&file, &mut storage, 5 * MINUTE).timeline;
+        let pairs = [
+            ("pool", "mail"),
+            ("team", "mine"),
+            ("tier", "{{ $labels.pool }}"),
+        ];
+        let recorded = storage.get(&Labels::named("r", pairs)).unwrap();
+        assert_eq!(recorded.times_ms()[0], MINUTE);
+        assert_eq!(recorded.values()[4], MINUTE as f64);
+        let [episode] = timeline.episodes() else {
+            panic!("{:?}", timeline.changes())
+        };
+        assert_eq!(episode.active_ms(), MINUTE + 15_000);
+        assert_eq!(episode.ended_ms(), Some(4 * MINUTE));
+        assert_eq!(
+            (
+                episode.labels().value("team"),
+                episode.labels().value("tier")
+            ),
+            ("core", "mail")
+        );
+    }
+}
+
+#[test]
 fn a_rule_that_fails_is_told_once_with_its_stretch_and_changes_nothing() {
     let file = rules(
         "groups: [{name: g, rules: [{alert: Same, expr: pool_queue_size > 0, labels: {pool: same}}]}]",

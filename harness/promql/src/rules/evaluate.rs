@@ -217,6 +217,7 @@ struct RuleRun {
     name: String,
     query: Query,
     interval_ms: i64,
+    query_offset_ms: i64,
     state: State,
     failures: Vec<Failure>,
 }
@@ -273,6 +274,7 @@ impl Run {
                     name: rule.name().to_owned(),
                     query: rule.query().clone(),
                     interval_ms,
+                    query_offset_ms: millis(group.query_offset()),
                     state,
                     failures: Vec::new(),
                 });
@@ -374,7 +376,8 @@ impl RuleRun {
     }
 
     fn moment(&mut self, engine: &Engine, storage: &mut Storage, at_ms: i64) {
-        match instant(engine, storage, &self.query, at_ms) {
+        let asked_ms = at_ms.saturating_sub(self.query_offset_ms);
+        match instant(engine, storage, &self.query, asked_ms) {
             Ok(samples) => self.step(engine, storage, at_ms, &samples),
             Err(reason) => self.fail(at_ms, reason),
         }
@@ -417,7 +420,8 @@ impl RuleRun {
         let moments = usize::try_from((to_ms - from_ms) / interval_ms + 1).unwrap_or(0);
         // The rows with a value at each moment, as (row, value), moment after moment.
         let mut starts = vec![0_usize; moments + 1];
-        let moment_of = |at_ms: i64| ((at_ms - from_ms) / interval_ms) as usize;
+        let first_ms = from_ms.saturating_sub(self.query_offset_ms);
+        let moment_of = |at_ms: i64| ((at_ms - first_ms) / interval_ms) as usize;
         for row in rows {
             for point in &row.points {
                 starts[moment_of(point.timestamp_ms) + 1] += 1;

@@ -21,7 +21,18 @@ pub(super) fn parse(text: &str, dialect: Dialect) -> Result<Vec<Group>, ConfigEr
     let mut names = HashSet::new();
     let mut groups = Vec::new();
     for view in fields.list("groups", &mut problems) {
-        let fields = view.fields(&["name", "interval", "limit", "rules"], &mut problems);
+        let known: &[&str] = match dialect {
+            Dialect::V2 => &["name", "interval", "limit", "rules"],
+            Dialect::V3 => &[
+                "name",
+                "interval",
+                "query_offset",
+                "limit",
+                "labels",
+                "rules",
+            ],
+        };
+        let fields = view.fields(known, &mut problems);
         let name = fields.text("name", &mut problems).unwrap_or_default();
         if name.is_empty() {
             problems.add(&view, "the group has no name", "add `name`");
@@ -37,14 +48,18 @@ pub(super) fn parse(text: &str, dialect: Dialect) -> Result<Vec<Group>, ConfigEr
             .duration("interval", &mut problems)
             .filter(|interval| !interval.is_zero());
         let limit = decode_limit(&fields, &mut problems);
+        let query_offset = fields
+            .duration("query_offset", &mut problems)
+            .unwrap_or(Duration::ZERO);
         let rules = fields
             .list("rules", &mut problems)
             .iter()
-            .filter_map(|view| decode_rule(view, dialect, &mut problems))
+            .filter_map(|view| decode_rule(view, &fields, dialect, &mut problems))
             .collect();
         groups.push(Group {
             name: name.into(),
             interval,
+            query_offset,
             limit,
             rules,
         });
@@ -71,7 +86,12 @@ fn decode_limit(fields: &Fields<'_>, problems: &mut Problems) -> usize {
     )
 }
 
-fn decode_rule(view: &View<'_>, dialect: Dialect, problems: &mut Problems) -> Option<Rule> {
+fn decode_rule(
+    view: &View<'_>,
+    group: &Fields<'_>,
+    dialect: Dialect,
+    problems: &mut Problems,
+) -> Option<Rule> {
     let fields = view.fields(
         &[
             "record",
@@ -141,8 +161,10 @@ fn decode_rule(view: &View<'_>, dialect: Dialect, problems: &mut Problems) -> Op
                     );
                 }
             }
-            let labels = decode_names(&fields, "labels", problems)
+            let own = decode_names(&fields, "labels", problems);
+            let labels = decode_names(group, "labels", problems)
                 .into_iter()
+                .chain(own)
                 .map(|(name, value)| (name, value.text(problems).to_owned()))
                 .collect();
             Some(Rule::Recording(RecordingRule {
@@ -152,7 +174,8 @@ fn decode_rule(view: &View<'_>, dialect: Dialect, problems: &mut Problems) -> Op
             }))
         }
         (None, Some(name)) => {
-            let labels = decode_templates(&fields, "labels", problems);
+            let mut labels = decode_templates(group, "labels", problems);
+            labels.extend(decode_templates(&fields, "labels", problems));
             let annotations = decode_templates(&fields, "annotations", problems);
             Some(Rule::Alerting(Arc::new(AlertingRule {
                 name: name.to_owned(),
