@@ -41,7 +41,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use promql::routing::{Notification, NotifiedAlert, Routing, Simulation, Suppression};
+use promql::routing::{
+    Notification, NotifiedAlert, Routing, SimulateError, Simulation, Suppression,
+};
 use promql::rules::{Episode, EvaluateError, Evaluation, Failure, RuleFile, Settings};
 use promql::yaml::ConfigError;
 use promql::{Dialect, Labels, Storage};
@@ -106,6 +108,17 @@ impl Wanted {
         let values = values.into_iter().map(str::to_owned).collect();
         self.labels.push((label.to_owned(), values));
         self
+    }
+
+    /// Whether no label keeps an alert from being wanted by both.
+    pub fn overlaps(&self, other: &Wanted) -> bool {
+        self.labels.iter().all(|(label, values)| {
+            other
+                .labels
+                .iter()
+                .filter(|(theirs, _)| theirs == label)
+                .all(|(_, theirs)| values.iter().any(|value| theirs.contains(value)))
+        })
     }
 
     /// Whether an alert with these labels is wanted.
@@ -184,22 +197,31 @@ impl Alerting {
     /// only: begin late enough for what came before to be in the windows of the queries.
     ///
     /// # Errors
-    /// When that would be more evaluations than anybody would wait for.
-    pub fn drill(&self, mut storage: Storage, within: Span) -> Result<Drill, EvaluateError> {
+    /// When that would be more work than anybody would wait for.
+    pub fn drill(&self, mut storage: Storage, within: Span) -> Result<Drill, DrillError> {
         let settings = Settings::new(within.from_ms, within.to_ms, self.interval);
         let evaluation = self.rules.evaluate(&mut storage, &settings)?;
-        let told = self
-            .routing
-            .as_ref()
-            .map_or_else(Simulation::default, |of| {
-                of.simulate(&evaluation.timeline.posts(), &[], within.to_ms)
-            });
+        let told = match &self.routing {
+            Some(routing) => routing.simulate(&evaluation.timeline.posts(), &[], within.to_ms)?,
+            None => Simulation::default(),
+        };
         Ok(Drill {
             evaluation,
             told,
             within,
         })
     }
+}
+
+/// Why a configuration was not played. Completes "could not play the configuration: …".
+#[derive(Debug, thiserror::Error)]
+pub enum DrillError {
+    /// The rules were not evaluated.
+    #[error("could not evaluate the rules: {0}")]
+    Rules(#[from] EvaluateError),
+    /// What fired was not sent.
+    #[error("could not send what fired: {0}")]
+    Routes(#[from] SimulateError),
 }
 
 /// What a configuration said of a scenario.
@@ -357,6 +379,92 @@ fn fires_within(episode: &Episode, within: Span) -> bool {
     })
 }
 
+/// A scenario: the metrics of a system, what happened to it, and what has to be said of that.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// What it is, as in "8 % of the answers are errors".
+    pub title: String,
+    /// The metrics, from long enough before [`Scenario::within`].
+    pub storage: Storage,
+    /// When rules are evaluated.
+    pub within: Span,
+    /// The moment from which times are counted: when what happens begins.
+    pub origin_ms: i64,
+    /// What happens and when, for the timeline.
+    pub happened: Vec<(i64, String)>,
+    /// What has to be said.
+    pub due: Vec<Due>,
+    /// What may be said beside that.
+    pub allowed: Vec<Allowed>,
+}
+
+/// Alerts one of which has to fire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Which.
+    pub wanted: Wanted,
+    /// From when on and until when.
+    pub incident: Incident,
+}
+
+/// Alerts that may fire, and need not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// Which.
+    pub wanted: Wanted,
+    /// The moments at which they may begin to fire.
+    pub within: Span,
+}
+
+impl Scenario {
+    /// What had to be said and was not, or too late.
+    pub fn missed(&self, drill: &Drill) -> Vec<&Due> {
+        self.due
+            .iter()
+            .filter(|due| {
+                drill
+                    .fired(&due.wanted)
+                    .into_iter()
+                    .all(|episode| !due.incident.is_seen_by(episode))
+            })
+            .collect()
+    }
+
+    /// What fired, and was neither due nor allowed.
+    pub fn needless<'d>(&self, drill: &'d Drill) -> Vec<&'d Episode> {
+        let mut fired = drill.fired(&Wanted::any());
+        fired.retain(|episode| !self.is_right(episode));
+        fired
+    }
+
+    /// Whether an alert that fired was due or allowed.
+    pub fn is_right(&self, episode: &Episode) -> bool {
+        let due = self
+            .due
+            .iter()
+            .any(|due| due.wanted.matches(episode.labels()) && due.incident.is_met_by(episode));
+        let allowed = self.allowed.iter().any(|of| {
+            let at = episode.firing_ms();
+            of.wanted.matches(episode.labels()) && at.is_some_and(|at| of.within.holds(at))
+        });
+        due || allowed
+    }
+
+    /// What happened, what was said of it, and by when what was due.
+    pub fn timeline(&self, drill: &Drill) -> Timeline {
+        let mut timeline = Timeline::from(self.origin_ms);
+        for (at_ms, what) in &self.happened {
+            timeline.add(*at_ms, Lane::Happened, what.clone());
+        }
+        for due in &self.due {
+            let text = format!("an alert {} has to fire by now", due.wanted);
+            timeline.add(due.incident.due_ms, Lane::Due, text);
+        }
+        drill.tell(&mut timeline);
+        timeline
+    }
+}
+
 /// Something that has to be seen: an alert that fires from `begins` on is right until `until_ms`,
 /// and one that fires by `due_ms` is in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -367,6 +475,22 @@ pub struct Incident {
     pub due_ms: i64,
     /// From this moment on an alert that begins to fire is a false one.
     pub until_ms: i64,
+}
+
+impl Incident {
+    /// Whether the alert fired for it, in time or not.
+    pub fn is_met_by(&self, episode: &Episode) -> bool {
+        episode
+            .firing_ms()
+            .is_some_and(|at| (self.begins_ms..self.until_ms).contains(&at))
+    }
+
+    /// Whether the alert fired for it in time.
+    pub fn is_seen_by(&self, episode: &Episode) -> bool {
+        episode
+            .firing_ms()
+            .is_some_and(|at| (self.begins_ms..=self.due_ms).contains(&at))
+    }
 }
 
 /// How many alerts were right, and how many incidents were seen, over several scenarios.
@@ -386,28 +510,40 @@ impl Score {
     /// Adds what a drill said with wanted alerts about the incidents of its scenario; with no
     /// incident, everything that it said is needless.
     pub fn add(&mut self, drill: &Drill, wanted: &Wanted, incidents: &[Incident]) {
-        for episode in drill.fired(wanted) {
-            let is_right = incidents.iter().any(|incident| {
-                episode
-                    .firing_ms()
-                    .is_some_and(|at| (incident.begins_ms..incident.until_ms).contains(&at))
-            });
-            if is_right {
-                self.right += 1;
-            } else {
-                self.needless += 1;
+        let fired = drill.fired(wanted);
+        let right = fired
+            .iter()
+            .filter(|episode| incidents.iter().any(|incident| incident.is_met_by(episode)))
+            .count();
+        self.right += right;
+        self.needless += fired.len() - right;
+        let seen = incidents
+            .iter()
+            .filter(|incident| fired.iter().any(|episode| incident.is_seen_by(episode)))
+            .count();
+        self.seen += seen;
+        self.missed += incidents.len() - seen;
+    }
+
+    /// Adds what a drill said of a scenario: of alerts that are wanted, and of what was due among
+    /// them. What was allowed is right.
+    pub fn add_scenario(&mut self, drill: &Drill, scenario: &Scenario, wanted: &Wanted) {
+        let fired = drill.fired(wanted);
+        let right = fired
+            .iter()
+            .filter(|episode| scenario.is_right(episode))
+            .count();
+        self.right += right;
+        self.needless += fired.len() - right;
+        let missed = scenario.missed(drill);
+        for due in &scenario.due {
+            if !due.wanted.overlaps(wanted) {
+                continue;
             }
-        }
-        for incident in incidents {
-            let in_time = drill.fired(wanted).into_iter().any(|episode| {
-                episode
-                    .firing_ms()
-                    .is_some_and(|at| (incident.begins_ms..=incident.due_ms).contains(&at))
-            });
-            if in_time {
-                self.seen += 1;
-            } else {
+            if missed.contains(&due) {
                 self.missed += 1;
+            } else {
+                self.seen += 1;
             }
         }
     }
