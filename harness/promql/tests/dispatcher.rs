@@ -395,6 +395,93 @@ fn without_resolved_messages_an_alert_that_comes_again_in_a_firing_group_is_no_n
     assert_eq!(told(&without), [(30, "team", 2, 0)]);
 }
 
+fn post(at_s: i64, starts_s: Option<i64>, ends_s: Option<i64>) -> Post {
+    Post {
+        at_ms: at_s * SECOND,
+        labels: Labels::new([("alertname", "A")]),
+        annotations: Labels::empty(),
+        starts_ms: starts_s.map(|starts_s| starts_s * SECOND),
+        ends_ms: ends_s.map(|ends_s| ends_s * SECOND),
+    }
+}
+
+#[test]
+fn an_empty_group_keeps_its_rhythm_until_it_is_swept_away() {
+    let routing = routing(&PLAIN.replace("group_by", "group_wait: 20s\n  group_by"));
+    // Emptied by the flush of 320 s; groups are swept at 330 s.
+    for (again_s, told_s) in [(325, 620), (330, 620), (331, 351)] {
+        let posts = [
+            post(0, Some(0), Some(600)),
+            post(310, Some(0), Some(310)),
+            post(again_s, Some(again_s), Some(again_s + 900)),
+        ];
+        let simulation = routing.simulate(&posts, &[], 700 * SECOND).unwrap();
+        assert_eq!(
+            told(&simulation),
+            [
+                (20, "team", 1, 0),
+                (320, "team", 0, 1),
+                (told_s, "team", 1, 0)
+            ],
+            "again at {again_s} s"
+        );
+    }
+}
+
+#[test]
+fn posts_of_one_alert_that_overlap_become_one_alert() {
+    let routing = routing(PLAIN);
+    let alert_told = |posts: &[Post], nth: usize| {
+        let simulation = routing.simulate(posts, &[], 20 * MINUTE).unwrap();
+        let notification = simulation.notifications[nth].clone();
+        let alert = notification
+            .firing
+            .into_iter()
+            .chain(notification.resolved)
+            .next()
+            .unwrap();
+        (
+            alert.starts_ms / SECOND,
+            alert.ends_ms.map(|ends_ms| ends_ms / SECOND),
+        )
+    };
+    // The earliest start is kept.
+    let restarted = [post(0, Some(-50), Some(600)), post(15, Some(10), Some(700))];
+    assert_eq!(alert_told(&restarted, 0), (-50, None));
+    // An end that somebody stated outlasts a shorter one, and a mere timeout does not.
+    let stated = [post(0, Some(0), Some(600)), post(15, Some(0), Some(400))];
+    assert_eq!(alert_told(&stated, 1), (0, Some(600)));
+    let timed_out = [post(0, Some(0), None), post(15, Some(0), Some(100))];
+    assert_eq!(alert_told(&timed_out, 1), (0, Some(100)));
+    // Both have ended: the later end counts.
+    let ended = [
+        post(0, Some(0), Some(400)),
+        post(310, Some(0), Some(300)),
+        post(320, Some(0), Some(290)),
+    ];
+    assert_eq!(alert_told(&ended, 1), (0, Some(300)));
+}
+
+#[test]
+fn what_was_notified_is_forgotten_after_twice_the_repeat_interval() {
+    let routing = routing(&PLAIN.replace("group_by", "repeat_interval: 20m\n  group_by"));
+    // Silenced after the first notification, and ended a minute before the silence does.
+    for (silent_min, expected) in [
+        (15, &[(30, "team", 1, 0), (930, "team", 0, 1)][..]),
+        (50, &[(30, "team", 1, 0)][..]),
+    ] {
+        let silence = Silence::new("alertname=A", MINUTE, silent_min * MINUTE).unwrap();
+        let ends_ms = (silent_min - 1) * MINUTE;
+        let posts = posts(&[episode(&[("alertname", "A")], 0, Some(ends_ms))], HOUR);
+        let simulation = routing.simulate(&posts, &[silence], HOUR).unwrap();
+        assert_eq!(
+            told(&simulation),
+            expected,
+            "silent for {silent_min} minutes"
+        );
+    }
+}
+
 const RULES: &str = "
 route:
   receiver: all
@@ -482,7 +569,7 @@ fn by_group(notifications: &[Notification]) -> BTreeMap<(&str, &str), Vec<&Notif
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_the_timeline_notifications_are_true_spaced_and_news(episodes in any_timeline()) {
