@@ -15,5 +15,5 @@ mod store;
 mod timeline;
 
 pub use clock::{Clock, span};
-pub use store::storage;
+pub use store::{storage, storage_of};
 pub use timeline::{Lane, Timeline};

@@ -1,6 +1,6 @@
 //! From a simulated run to a storage that queries can be asked of.
 
-use incident::service::{Kind, Run};
+use incident::service::{Kind, Run, Series};
 use promql::{Labels, Storage};
 
 /// The metrics of a run, as Prometheus would hold them: every series with its samples, and a marker
@@ -9,13 +9,21 @@ use promql::{Labels, Storage};
 /// # Panics
 /// Never for a run that `incident` has made: its samples are in order.
 pub fn storage(run: &Run) -> Storage {
+    storage_of(run.series())
+}
+
+/// The same for series from any of the simulators.
+///
+/// # Panics
+/// Never for series that `incident` has made: their samples are in order.
+pub fn storage_of<'s>(series: impl Iterator<Item = &'s Series> + Clone) -> Storage {
     let mut storage = Storage::new();
-    let last_ms = run
-        .series()
+    let last_ms = series
+        .clone()
         .filter_map(|series| series.samples().last())
         .map(|&(at, _)| at)
         .max();
-    for series in run.series() {
+    for series in series {
         let labels = Labels::new(series.label_pairs());
         let samples = series.samples();
         for &(at, value) in samples {

@@ -212,7 +212,7 @@ pub struct Run {
 
 impl Run {
     /// `http_requests_total` by status and `http_request_duration_seconds`, of one instance.
-    pub fn series(&self) -> impl Iterator<Item = &Series> {
+    pub fn series(&self) -> impl Iterator<Item = &Series> + Clone {
         self.series.iter()
     }
 

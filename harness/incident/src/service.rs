@@ -930,7 +930,7 @@ pub struct Run {
 
 impl Run {
     /// Every time series, by metric name and then by labels. Milliseconds of Unix time.
-    pub fn series(&self) -> impl Iterator<Item = &Series> {
+    pub fn series(&self) -> impl Iterator<Item = &Series> + Clone {
         self.series.iter()
     }
 
