@@ -3,6 +3,7 @@
 //! `cargo run -p slo-burn-rate-solution --example month -- KIND SEED`, where KIND is calm, blips, slow, fast,
 //! outage or exhausted.
 
+use std::path::Path;
 use std::time::Duration;
 
 use drill::alerts::{Alerting, Span};
@@ -27,7 +28,12 @@ fn main() {
         }
     };
     let seed = words.get(1).and_then(|word| word.parse().ok()).unwrap_or(1);
-    let alerting = match Alerting::parse(subject::RULES) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(subject::RULES);
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|error| {
+        eprintln!("could not read {}: {error}", file.display());
+        std::process::exit(1);
+    });
+    let alerting = match Alerting::parse(&text) {
         Ok(alerting) => alerting.every(Duration::from_secs(60)),
         Err(error) => {
             eprintln!("rules.yml:\n{error}");
