@@ -159,7 +159,7 @@ fn alerts_end_with_the_burn() {
                     .first(&wanted, Span::new(from, burn.ends_at_ms))
                     .is_none()
                 {
-                    let lacking = format!("no {severity} alert before the burn is over");
+                    let lacking = format!("a {severity} alert has to have fired");
                     kit::symptom(played.told(&drill, &burn, burn.ends_at_ms, &lacking));
                 }
                 if drill.still_firing(&wanted, over_ms).is_some() {
