@@ -35,8 +35,8 @@ pub const MAX_STEPS: usize = 11_000;
 /// The most values that one part of a query may hold at a time.
 pub const MAX_SAMPLES: usize = 50_000_000;
 
-/// The most samples that a query may look at, counted each time. Some seconds of work.
-const MAX_WORK: u64 = 4_000_000_000;
+/// The most samples that a query may look at, counted each time. A second or two of work.
+const MAX_WORK: u64 = 1_000_000_000;
 
 /// The farthest moment that can be asked for, in milliseconds on both sides of the epoch.
 const MAX_TIME_MS: i64 = i64::MAX / 8;
