@@ -356,9 +356,17 @@ impl Drill {
     }
 }
 
-/// An alert as people call it: its name, and its other labels in braces.
+/// An alert as people call it: its name, and its other labels in braces, those last that say where.
 pub fn named(labels: &Labels) -> String {
-    let others = labels.without(&["alertname"]);
+    let mut others: Vec<(&str, &str)> = labels
+        .iter()
+        .filter(|&(label, _)| label != "alertname")
+        .collect();
+    others.sort_by_key(|&(label, _)| match label {
+        "severity" => 0,
+        "job" | "instance" => 2,
+        _ => 1,
+    });
     let name = labels.value("alertname");
     if others.is_empty() {
         return name.to_owned();
@@ -694,12 +702,12 @@ receivers:
             texts,
             [
                 "the queue fills",
-                "pending   Saturated {job=mail severity=warning}",
-                "FIRING    Saturated {job=mail severity=warning}",
-                "message to tickets: Saturated {job=mail severity=warning}",
-                "resolved  Saturated {job=mail severity=warning}",
-                "message to tickets, resolved: Saturated {job=mail severity=warning}",
-                "pending   Slow {job=mail severity=critical} (for 3m00s)",
+                "pending   Saturated {severity=warning job=mail}",
+                "FIRING    Saturated {severity=warning job=mail}",
+                "message to tickets: Saturated {severity=warning job=mail}",
+                "resolved  Saturated {severity=warning job=mail}",
+                "message to tickets, resolved: Saturated {severity=warning job=mail}",
+                "pending   Slow {severity=critical job=mail} (for 3m00s)",
             ],
             "{text}"
         );

@@ -9,6 +9,7 @@
 //! that is `incident`.
 
 pub mod alerts;
+pub mod bookings;
 mod clock;
 pub mod dashboards;
 mod store;

@@ -1,0 +1,208 @@
+//! 17.1.4: alerts on what users meet, and tickets for what may lead there.
+
+use super::subject;
+use drill::alerts::{Alerting, Drill, Scenario, Score, Wanted, named};
+use drill::bookings::{Hour, scenario};
+use drill::{Clock, span};
+use kit::seed::Seed;
+use promql::rules::AlertingRule;
+
+const SEEDS: [u64; 1] = [83];
+/// Of the hours over which precision and recall are taken.
+const FURTHER_SEED: u64 = 507;
+
+const SEVERITIES: [&str; 2] = ["critical", "warning"];
+const SIGNALS: [&str; 4] = ["latency", "errors", "saturation", "traffic"];
+const KINDS: [&str; 2] = ["symptom", "cause"];
+
+/// The learner's rules, or the end of the check in a sentence.
+fn alerting() -> Alerting {
+    kit::step(format!("reading {}", subject::RULES));
+    let path = kit::lab_dir!().join(subject::RULES);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| {
+        kit::symptom(format!("could not read {}: {error}", subject::RULES))
+    });
+    let alerting = Alerting::parse(&text).unwrap_or_else(|error| {
+        kit::symptom(format!("could not read {}: {error}", subject::RULES))
+    });
+    if alerting.rules().alerting().next().is_none() {
+        kit::symptom(format!("{} has no alert", subject::RULES));
+    }
+    alerting
+}
+
+fn played(alerting: &Alerting, scenario: &Scenario) -> Drill {
+    let drill = alerting
+        .drill(scenario.storage.clone(), scenario.within)
+        .unwrap_or_else(|error| kit::symptom(format!("could not play the rules: {error}")));
+    if let Some(failure) = drill.failures().first() {
+        kit::symptom(format!("{}: {failure}", scenario.title));
+    }
+    drill
+}
+
+/// Plays an hour: what is due has to be said in time, and nothing else.
+fn judge(alerting: &Alerting, hour: Hour, seed: Seed) {
+    kit::step(format!("playing {hour:?}"));
+    let scenario = scenario(hour, seed.0);
+    let drill = played(alerting, &scenario);
+    let timeline = scenario.timeline(&drill);
+    if let Some(due) = scenario.missed(&drill).first() {
+        let within = span(due.incident.due_ms - due.incident.begins_ms);
+        kit::symptom(format!(
+            "{}: no alert {} begins to fire within {within}\n{timeline}",
+            scenario.title, due.wanted
+        ));
+    }
+    let needless = scenario.needless(&drill);
+    if let Some(first) = needless.first() {
+        let at = Clock::from(scenario.origin_ms).time(first.firing_ms().unwrap_or_default());
+        let verb = match first.labels().value("severity") {
+            "critical" => "wakes somebody",
+            _ => "fires",
+        };
+        kit::symptom(format!(
+            "{}: {} {verb} at {at}\n{timeline}",
+            scenario.title,
+            named(first.labels())
+        ));
+    }
+}
+
+fn judge_all(hours: &'static [Hour]) {
+    kit::check(move || {
+        let alerting = alerting();
+        kit::seed::each(&SEEDS, |seed| {
+            for &hour in hours {
+                judge(&alerting, hour, seed);
+            }
+        });
+    });
+}
+
+/// A label as the file has it, or the end of the check.
+fn label(rule: &AlertingRule, name: &str, known: &[&str]) -> String {
+    let text = rule
+        .labels()
+        .iter()
+        .find(|(label, _)| label == name)
+        .map(|(_, template)| template.to_string());
+    match text {
+        Some(text) if known.contains(&text.as_str()) => text,
+        Some(text) => kit::symptom(format!(
+            "alert {}: `{name}` is \"{text}\", which is none of {}",
+            rule.name(),
+            known.join(", ")
+        )),
+        None => kit::symptom(format!(
+            "alert {} has no label `{name}`: who gets it cannot know whether it is {}",
+            rule.name(),
+            known.join(" or ")
+        )),
+    }
+}
+
+#[test]
+fn every_alert_says_what_it_is() {
+    kit::check(|| {
+        let alerting = alerting();
+        for rule in alerting.rules().alerting() {
+            label(rule, "severity", &SEVERITIES);
+            let signal = label(rule, "signal", &SIGNALS);
+            let kind = label(rule, "kind", &KINDS);
+            let met_by_users = signal != "saturation";
+            if met_by_users != (kind == "symptom") {
+                kit::symptom(format!(
+                    "alert {} calls {signal} a {kind}: {}",
+                    rule.name(),
+                    if met_by_users {
+                        "users meet it"
+                    } else {
+                        "no user meets it as such"
+                    }
+                ));
+            }
+        }
+        for signal in SIGNALS {
+            let is_there = alerting
+                .rules()
+                .alerting()
+                .any(|rule| label(rule, "signal", &SIGNALS) == signal);
+            assert!(is_there, "no alert is about {signal}");
+        }
+    });
+}
+
+#[test]
+fn slow_answers_wake_somebody() {
+    judge_all(&[Hour::SlowPayments, Hour::SlowMinute]);
+}
+
+#[test]
+fn errors_are_told_by_their_share() {
+    judge_all(&[
+        Hour::SomeErrors,
+        Hour::ManyErrors,
+        Hour::ManyErrorsAtNight,
+        Hour::BadInstance,
+        Hour::FailedCanary,
+    ]);
+}
+
+#[test]
+fn saturation_is_told_and_wakes_nobody() {
+    judge_all(&[Hour::LeakedConnections, Hour::FullMinute]);
+}
+
+#[test]
+fn traffic_is_held_against_its_baseline() {
+    judge_all(&[Hour::Surge, Hour::Double, Hour::Burst]);
+}
+
+#[test]
+fn healthy_hours_are_silent() {
+    judge_all(&[Hour::Quiet, Hour::Busy, Hour::Release]);
+}
+
+#[test]
+fn pages_are_right_and_none_is_missing() {
+    kit::check(|| {
+        let alerting = alerting();
+        kit::seed::each(&[FURTHER_SEED], |seed| {
+            let pages = Wanted::any().with("severity", "critical");
+            let mut of_pages = Score::default();
+            let mut of_all = Score::default();
+            let mut table = String::new();
+            for (nth, hour) in Hour::ALL.into_iter().enumerate() {
+                let scenario = scenario(hour, seed.derive(nth as u64).0);
+                let drill = played(&alerting, &scenario);
+                of_pages.add_scenario(&drill, &scenario, &pages);
+                of_all.add_scenario(&drill, &scenario, &Wanted::any());
+                let (missed, needless) = (scenario.missed(&drill), scenario.needless(&drill));
+                if !missed.is_empty() || !needless.is_empty() {
+                    table.push_str(&format!(
+                        "  {:>2} missing, {:>2} for nothing: {}\n",
+                        missed.len(),
+                        needless.len(),
+                        scenario.title
+                    ));
+                }
+            }
+            let hours = Hour::ALL.len();
+            for (what, score) in [("pages", of_pages), ("alerts", of_all)] {
+                let precision = score.precision().unwrap_or(0.0);
+                let recall = score.recall().unwrap_or(0.0);
+                if precision < 0.9 || recall < 1.0 {
+                    kit::symptom(format!(
+                        "{hours} hours: {} of {} {what} were for nothing (precision {precision:.2}), \
+                         and {} of {} incidents went without one (recall {recall:.2})\n{table}",
+                        score.needless,
+                        score.right + score.needless,
+                        score.missed,
+                        score.seen + score.missed,
+                    ));
+                }
+            }
+        });
+    });
+}

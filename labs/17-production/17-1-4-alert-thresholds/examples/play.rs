@@ -1,0 +1,35 @@
+//! Plays `rules.yml` over hours that are made from a seed, and prints what it says of each.
+
+use std::path::Path;
+
+use drill::alerts::{Alerting, named};
+use drill::bookings::{Hour, scenario};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let seed: u64 = match std::env::args().nth(1) {
+        Some(text) => text
+            .parse()
+            .map_err(|_| format!("`{text}` is no seed: give a whole number"))?,
+        None => 1,
+    };
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(alert_thresholds::RULES);
+    let alerting = Alerting::parse(&std::fs::read_to_string(&file)?)
+        .map_err(|error| format!("could not read {}: {error}", alert_thresholds::RULES))?;
+    println!("*  happens    >  your rules say    !  due");
+    for hour in Hour::ALL {
+        let scenario = scenario(hour, seed);
+        let drill = alerting.drill(scenario.storage.clone(), scenario.within)?;
+        println!("\n{hour:?}: {}", scenario.title);
+        print!("{}", scenario.timeline(&drill));
+        for failure in drill.failures() {
+            println!("  {failure}");
+        }
+        for due in scenario.missed(&drill) {
+            println!("  nothing in time: {}", due.wanted);
+        }
+        for episode in scenario.needless(&drill) {
+            println!("  for nothing: {}", named(episode.labels()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+use alert_thresholds_solution as subject;
+#[path = "../../../../harness/checks/17-production/17_1_4.rs"]
+mod check;
