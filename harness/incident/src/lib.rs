@@ -14,6 +14,8 @@ pub mod chance;
 pub mod heap_week;
 pub mod memory;
 pub mod months;
+pub mod nights;
+pub mod panels;
 pub mod pool;
 pub mod queueing;
 pub mod service;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::black_friday::{Detector, Night, Run, Setup};
 use crate::chance::Chance;
 use crate::heap_week::{self, Course};
+use crate::nights::{self, Story, Trouble};
 use crate::pool::{self, Fault};
 use crate::stampede::{self, Cache};
 use crate::use_pool::{self, Limit};
@@ -30,6 +31,7 @@ pub const LABS: &[(&str, Maker)] = &[
     ("18.1.1", read_pool_metrics),
     ("18.1.5", use_method),
     ("18.2.5", cache_stampede),
+    ("18.5.1", incident_at_3am),
     ("18.5.5", leak_forecast),
 ];
 
@@ -119,6 +121,37 @@ fn cache_stampede(seed: u64) -> Variant {
     );
     Variant {
         files: vec![("cache.jsonl".into(), run.log)],
+        truth,
+    }
+}
+
+fn incident_at_3am(seed: u64) -> Variant {
+    let story = *Chance::of(seed).pick(&Story::ALL);
+    let night = nights::of(story, seed);
+    let mut truth = match &night.trouble {
+        Trouble::Nothing => "Nothing is wrong, whatever moved.".to_owned(),
+        Trouble::SlowQuery(query) => {
+            format!("`{query}` takes longer than before, and uses up the connections.")
+        }
+        Trouble::ConnectionsKept => "Connections are not given back.".to_owned(),
+        Trouble::Traffic => "More is asked for than the cores can do.".to_owned(),
+        Trouble::Cost => "A release needs more of the cores than there are.".to_owned(),
+        Trouble::Failures => "A release fails a part of its answers.".to_owned(),
+        Trouble::TasksKept => "Tasks stay behind, and users do not notice.".to_owned(),
+        Trouble::Elsewhere => format!(
+            "Requests wait for what no panel shows: {}.",
+            match story {
+                Story::SlowDependency => "another service",
+                Story::Deadlock => "two locks, for ever",
+                _ => "a lock",
+            }
+        ),
+    };
+    if let Some(began) = night.began {
+        truth.push_str(&format!("\nIt began at {began:.0} (Unix time)."));
+    }
+    Variant {
+        files: vec![("night.om".into(), night.metrics)],
         truth,
     }
 }
