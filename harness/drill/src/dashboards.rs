@@ -314,6 +314,32 @@ impl Watched<'_> {
     }
 }
 
+/// A line for each panel, row by row: its title and a letter for each moment. `.` is green, `y`
+/// yellow, `R` red, `-` no data, `E` an error, and a blank is a number without a color.
+impl fmt::Display for Watched<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, row) in self.board.rows().iter().enumerate() {
+            for &panel in row {
+                let title = short(&self.board.name(panel), TITLE);
+                let letters: String = self
+                    .seen
+                    .iter()
+                    .map(|seen| match seen[panel].face {
+                        Face::Plain => ' ',
+                        Face::NoData => '-',
+                        Face::Green => '.',
+                        Face::Yellow => 'y',
+                        Face::Red => 'R',
+                        Face::Broken => 'E',
+                    })
+                    .collect();
+                writeln!(f, "  {} {title:<TITLE$} {letters}", nth + 1)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn short(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
@@ -488,6 +514,22 @@ mod tests {
              \x20 00:20:00       0s  > \"Is it busy?\": green to red (100%)\n\
              \x20 00:40:00   20m00s  > \"Is it busy?\": red to green (37.5%)\n"
         );
+    }
+
+    #[test]
+    fn every_panel_is_a_line_with_a_letter_for_each_moment() {
+        let board = Board::read(&dashboard(&[
+            stat(1, "Is it lost?", [0, 4, 12, 4], "max(nothing)"),
+            stat(2, "Is it busy?", [0, 0, 12, 4], "max(busy / size)"),
+        ]))
+        .unwrap();
+        let every = moments(0, 60 * MINUTE, Duration::from_mins(10));
+        let text = board
+            .watch(&storage(), every, Duration::from_secs(15))
+            .to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("  1 \"Is it busy?\" ") && lines[0].ends_with(" ..RR..."));
+        assert!(lines[1].starts_with("  2 \"Is it lost?\" ") && lines[1].ends_with(" -------"));
     }
 
     #[test]

@@ -21,5 +21,6 @@ pub mod queueing;
 pub mod service;
 pub mod sockets;
 pub mod stampede;
+pub mod task_pool;
 pub mod use_pool;
 pub mod variants;

@@ -11,6 +11,7 @@ use crate::heap_week::{self, Course};
 use crate::nights::{self, Story, Trouble};
 use crate::pool::{self, Fault};
 use crate::stampede::{self, Cache};
+use crate::task_pool;
 use crate::use_pool::{self, Limit};
 
 /// A dump of another system than the one in the brief.
@@ -32,6 +33,7 @@ pub const LABS: &[(&str, Maker)] = &[
     ("18.1.5", use_method),
     ("18.2.5", cache_stampede),
     ("18.5.1", incident_at_3am),
+    ("18.5.4", pool_dashboard),
     ("18.5.5", leak_forecast),
 ];
 
@@ -152,6 +154,19 @@ fn incident_at_3am(seed: u64) -> Variant {
     }
     Variant {
         files: vec![("night.om".into(), night.metrics)],
+        truth,
+    }
+}
+
+fn pool_dashboard(seed: u64) -> Variant {
+    let case = *Chance::of(seed).pick(&task_pool::Case::ALL);
+    let run = task_pool::simulate(case, seed);
+    let truth = match run.starts_at_ms() {
+        Some(at_ms) => format!("From {} on (Unix time): {}.", at_ms / 1_000, case.tells()),
+        None => format!("All the time: {}.", case.tells()),
+    };
+    Variant {
+        files: vec![("pool.om".into(), run.openmetrics())],
         truth,
     }
 }

@@ -107,6 +107,15 @@ impl Labels {
             .map(|(_, value)| value)
     }
 
+    pub(crate) fn of<'a>(labels: impl IntoIterator<Item = (&'static str, &'a str)>) -> Self {
+        let mut labels: Vec<(&'static str, String)> = labels
+            .into_iter()
+            .map(|(name, value)| (name, value.to_owned()))
+            .collect();
+        labels.sort_by_key(|&(name, _)| name);
+        Labels(labels)
+    }
+
     /// In the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (*name, value.as_str()))
@@ -139,6 +148,37 @@ impl Series {
     /// Labels with `__name__`, for a storage that takes pairs.
     pub fn label_pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         std::iter::once(("__name__", self.name.as_str())).chain(self.labels.iter())
+    }
+
+    /// The samples of a counter or a gauge, in the order of time.
+    pub(crate) fn counted(
+        family: &'static Family,
+        labels: Labels,
+        samples: Vec<(i64, f64)>,
+    ) -> Self {
+        let suffix = match family.kind {
+            Kind::Counter => "_total",
+            _ => "",
+        };
+        Series {
+            family,
+            name: format!("{}{suffix}", family.name),
+            labels,
+            samples,
+        }
+    }
+
+    /// The same samples under another family's name, with the labels of the target and `kept`.
+    pub(crate) fn exposed_as(&self, family: &'static Family, kept: &[&str]) -> Self {
+        let suffix = self.name.strip_prefix(self.family.name).unwrap_or_default();
+        let is_kept = |name: &str| matches!(name, "job" | "instance") || kept.contains(&name);
+        let labels = self.labels.0.iter();
+        Series {
+            family,
+            name: format!("{}{suffix}", family.name),
+            labels: Labels(labels.filter(|(name, _)| is_kept(name)).cloned().collect()),
+            samples: self.samples.clone(),
+        }
     }
 
     /// Milliseconds of Unix time, ascending, and values. A scrape that failed left none.

@@ -1,0 +1,3 @@
+use pool_dashboard_solution as subject;
+#[path = "../../../../harness/checks/18-observability/18_5_4.rs"]
+mod check;
