@@ -1,0 +1,3 @@
+use websocket_metrics_solution as subject;
+#[path = "../../../../harness/checks/18-observability/18_1_4.rs"]
+mod check;
