@@ -14,6 +14,7 @@ mod clock;
 pub mod dashboards;
 mod store;
 mod timeline;
+pub mod worker_pools;
 
 pub use clock::{Clock, span};
 pub use store::{storage, storage_of};
