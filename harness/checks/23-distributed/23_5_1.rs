@@ -719,7 +719,7 @@ fn a_crashed_holder_is_replaced_on_a_real_etcd() {
             let mut refusals = 0;
             loop {
                 assert!(
-                    refusals < 80,
+                    refusals < 40,
                     "on a real etcd ada crashed with a lease of 1 s, and bea has been refused \
                      {refusals} times since, a tenth of a second apart"
                 );
