@@ -64,7 +64,8 @@ pub fn verify(options: &Options) -> Result<ExitCode> {
     screen::title("verify", &screen::counted(labs.len(), "lab"));
 
     let mut breaches = Vec::new();
-    if options.lab.is_none() {
+    // A lab that is new belongs into the table of all labs, whichever one is verified.
+    if options.lab.is_none() || options.fix {
         breaches.extend(paperwork::workspace(&catalog, options.fix)?);
     }
     for lab in &labs {
