@@ -38,6 +38,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -311,7 +312,7 @@ impl Drill {
     /// ended, and each message that was sent.
     pub fn tell(&self, timeline: &mut Timeline) {
         for episode in self.episodes() {
-            let who = named(episode.labels());
+            let who = in_short(episode.labels());
             let active_ms = episode.active_ms();
             match episode.firing_ms() {
                 Some(firing_ms) if firing_ms > active_ms => {
@@ -334,17 +335,11 @@ impl Drill {
             }
         }
         for sent in self.notifications() {
-            let firing: Vec<String> = sent.firing.iter().map(|of| named(&of.labels)).collect();
-            let text = if firing.is_empty() {
-                let resolved: Vec<String> =
-                    sent.resolved.iter().map(|of| named(&of.labels)).collect();
-                format!(
-                    "message to {}, resolved: {}",
-                    sent.receiver,
-                    resolved.join(", ")
-                )
+            let text = if sent.is_firing() {
+                format!("message to {}: {}", sent.receiver, counted(&sent.firing))
             } else {
-                format!("message to {}: {}", sent.receiver, firing.join(", "))
+                let resolved = counted(&sent.resolved);
+                format!("message to {}, resolved: {resolved}", sent.receiver)
             };
             timeline.add(sent.at_ms, Lane::Said, text);
         }
@@ -358,24 +353,56 @@ impl Drill {
 
 /// An alert as people call it: its name, and its other labels in braces, those last that say where.
 pub fn named(labels: &Labels) -> String {
+    let name = labels.value("alertname");
+    let pairs: Vec<String> = in_order_of_interest(labels)
+        .map(|(label, value)| format!("{label}={value}"))
+        .collect();
+    if pairs.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{name} {{{}}}", pairs.join(" "))
+    }
+}
+
+/// The same for a line of a timeline, where the names of labels would take too much room.
+fn in_short(labels: &Labels) -> String {
+    let values = in_order_of_interest(labels).map(|(_, value)| value);
+    let words: Vec<&str> = std::iter::once(labels.value("alertname"))
+        .chain(values)
+        .collect();
+    words.join(" ")
+}
+
+/// Alerts that differ in their instance alone are counted: `3 x Saturated warning mail`.
+fn counted(alerts: &[NotifiedAlert]) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for alert in alerts {
+        let service = in_short(&alert.labels.without(&["instance"]));
+        *counts.entry(service).or_insert(0) += 1;
+    }
+    let texts: Vec<String> = counts
+        .into_iter()
+        .map(|(who, count)| match count {
+            1 => who,
+            _ => format!("{count} x {who}"),
+        })
+        .collect();
+    texts.join(", ")
+}
+
+/// The labels but for the alert's name: how bad, what, and last where.
+fn in_order_of_interest(labels: &Labels) -> impl Iterator<Item = (&str, &str)> {
     let mut others: Vec<(&str, &str)> = labels
         .iter()
         .filter(|&(label, _)| label != "alertname")
         .collect();
     others.sort_by_key(|&(label, _)| match label {
         "severity" => 0,
-        "job" | "instance" => 2,
+        "job" => 2,
+        "instance" => 3,
         _ => 1,
     });
-    let name = labels.value("alertname");
-    if others.is_empty() {
-        return name.to_owned();
-    }
-    let pairs: Vec<String> = others
-        .iter()
-        .map(|(label, value)| format!("{label}={value}"))
-        .collect();
-    format!("{name} {{{}}}", pairs.join(" "))
+    others.into_iter()
 }
 
 fn fires_within(episode: &Episode, within: Span) -> bool {
@@ -465,7 +492,7 @@ impl Scenario {
             timeline.add(*at_ms, Lane::Happened, what.clone());
         }
         for due in &self.due {
-            let text = format!("an alert {} has to fire by now", due.wanted);
+            let text = format!("due       {}", due.wanted);
             timeline.add(due.incident.due_ms, Lane::Due, text);
         }
         drill.tell(&mut timeline);
@@ -702,14 +729,36 @@ receivers:
             texts,
             [
                 "the queue fills",
-                "pending   Saturated {severity=warning job=mail}",
-                "FIRING    Saturated {severity=warning job=mail}",
-                "message to tickets: Saturated {severity=warning job=mail}",
-                "resolved  Saturated {severity=warning job=mail}",
-                "message to tickets, resolved: Saturated {severity=warning job=mail}",
-                "pending   Slow {severity=critical job=mail} (for 3m00s)",
+                "pending   Saturated warning mail",
+                "FIRING    Saturated warning mail",
+                "message to tickets: Saturated warning mail",
+                "resolved  Saturated warning mail",
+                "message to tickets, resolved: Saturated warning mail",
+                "pending   Slow critical mail (for 3m00s)",
             ],
             "{text}"
+        );
+    }
+
+    #[test]
+    fn alerts_that_differ_in_their_instance_are_counted_in_a_message() {
+        let alert = |instance: &str| NotifiedAlert {
+            labels: Labels::new([
+                ("alertname", "Saturated"),
+                ("instance", instance),
+                ("job", "mail"),
+                ("severity", "warning"),
+            ]),
+            annotations: Labels::empty(),
+            starts_ms: 0,
+            ends_ms: None,
+        };
+        let alerts = [alert("a:1"), alert("b:1")];
+        assert_eq!(counted(&alerts), "2 x Saturated warning mail");
+        assert_eq!(counted(&alerts[1..]), "Saturated warning mail");
+        assert_eq!(
+            named(&alerts[0].labels),
+            "Saturated {severity=warning job=mail instance=a:1}"
         );
     }
 
