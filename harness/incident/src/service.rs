@@ -877,6 +877,37 @@ impl Setup {
         self
     }
 
+    /// Only a stretch of it, from `before` seconds before a moment to `after` seconds after it: the
+    /// clock, and with it the load, stays. What lies before the stretch is left out; a fault that
+    /// is there already when it begins starts with it.
+    #[must_use]
+    pub fn around(mut self, at: f64, before: f64, after: f64) -> Self {
+        let cut = libm::floor((at - before).max(0.0));
+        #[expect(clippy::cast_possible_truncation, reason = "whole seconds of a window")]
+        let seconds = cut as i64;
+        self.begins += seconds;
+        self.duration = at - cut + after;
+        for scenario in &mut self.scenarios {
+            let starts_at = scenario.starts_at - cut;
+            scenario.starts_at = starts_at.max(0.0);
+            scenario.lasts = scenario
+                .lasts
+                .map(|lasts| (starts_at + lasts - scenario.starts_at).max(0.0));
+        }
+        self.deploys.retain(|deploy| deploy.at >= cut);
+        self.jobs.retain(|job| job.at >= cut);
+        for deploy in &mut self.deploys {
+            deploy.at -= cut;
+        }
+        for job in &mut self.jobs {
+            job.at -= cut;
+        }
+        for spike in &mut self.load.spikes {
+            spike.at -= cut;
+        }
+        self
+    }
+
     /// Neither logs nor traces: faster, for who only needs metrics.
     #[must_use]
     pub fn metrics_only(mut self) -> Self {

@@ -105,6 +105,22 @@ pub fn hour(case: Case, seed: u64) -> Setup {
     drawn(case, seed, &HOUR)
 }
 
+/// As [`hour`] of [`Case::SlowQuery`], where nobody gives up and nothing is turned away: requests wait
+/// for a connection for as long as it takes, so that the latency rises and the share of the errors
+/// does not.
+pub fn exhausted_pool(seed: u64) -> Setup {
+    let mut setup = hour(Case::SlowQuery, seed);
+    setup.service.deadline = None;
+    for pool in &mut setup.service.pools {
+        pool.acquire_timeout = None;
+    }
+    for tier in &mut setup.service.tiers {
+        tier.workers = 2_000;
+        tier.queue = 8_000;
+    }
+    setup
+}
+
 /// A day of a small service, one instance with 13 to 17 requests a second on average, scraped every
 /// 15 s. A fault starts between 06:00 and 16:00 UTC. Leaks stay to the end of the day; everything
 /// else is mended after one to two hours.

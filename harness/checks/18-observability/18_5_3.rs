@@ -1,0 +1,568 @@
+//! 18.5.3: a dashboard on which nobody saw the incident, and one on which they do.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::subject;
+
+use drill::alerts::{Alerting, Drill, Span, Wanted};
+use drill::dashboards::{Board, Face, Watched, moments};
+use drill::{Clock, Lane, Timeline, span};
+use incident::service::catalog::{Case, exhausted_pool, hour};
+use incident::service::{Fault, Setup, simulate};
+use kit::answers::{Answers, Tolerance};
+use promql::Storage;
+
+const SECOND: i64 = 1_000;
+const MINUTE: i64 = 60 * SECOND;
+/// Of a simulation: so much before something happens, and after.
+const BEFORE: f64 = 480.0;
+const AFTER: f64 = 480.0;
+/// By then the windows of the queries are full.
+const SETTLED_MS: i64 = 6 * MINUTE;
+const SCRAPE: Duration = Duration::from_secs(15);
+const MOST_PANELS: usize = 6;
+/// The share of the moments for which a panel has to keep the color that it has to have.
+const MOSTLY: f64 = 0.9;
+
+// The learner's answers.
+
+/// What each panel hides, and what the message says when another letter is given.
+const HIDES: [(&str, &str, &str); 6] = [
+    (
+        "uptime",
+        "b",
+        "every probe was answered at 3 AM as well, after eight seconds",
+    ),
+    (
+        "total_requests",
+        "e",
+        "the counter stood at 41,807,223 before the incident and at 42,239,223 a minute and a half \
+         later, on its way up as ever",
+    ),
+    (
+        "error_rate_last_24h",
+        "a",
+        "0.08 % is made of 1,440 minutes, of which the incident was a few",
+    ),
+    (
+        "average_latency",
+        "c",
+        "it stood at 180 ms while one request in a hundred took over eight seconds",
+    ),
+    (
+        "server_cpu",
+        "d",
+        "it read 40 % before and 38 % in the incident, and 100 of 100 connections were in use",
+    ),
+    (
+        "deploys_today",
+        "f",
+        "\"2\" at 3 AM could have been both at one past midnight or both at a minute to three",
+    ),
+];
+const LETTERS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+
+fn judged(panels: &[&str]) {
+    let answers = kit::answers!();
+    for (panel, letter, symptom) in HIDES.iter().filter(|(panel, ..)| panels.contains(panel)) {
+        let key = format!("hides.{panel}");
+        let given = answers.choice(&key, &LETTERS);
+        if given != *letter {
+            kit::symptom(format!(
+                "`{key}` is \"{given}\", and that is not what kept it from showing the incident: \
+                 {symptom}"
+            ));
+        }
+    }
+}
+
+#[test]
+fn uptime_totals_and_errors_are_judged() {
+    kit::check(|| judged(&["uptime", "total_requests", "error_rate_last_24h"]));
+}
+
+#[test]
+fn latency_cpu_and_deploys_are_judged() {
+    kit::check(|| judged(&["average_latency", "server_cpu", "deploys_today"]));
+}
+
+#[test]
+fn figures_are_computed() {
+    kit::check(|| {
+        let answers = kit::answers!();
+        answers.expect_number(
+            "figures.mean_ms",
+            0.99 * 10.0 + 0.01 * 10_000.0,
+            Tolerance::Absolute(0.05),
+            "the mean of 99 % at 10 ms and 1 % at 10 s",
+        );
+        answers.expect_number(
+            "figures.hidden_outage_seconds",
+            86_400.0 * 0.08 / 100.0,
+            Tolerance::Absolute(0.5),
+            "the seconds of a day in which everything may fail at 0.08 %",
+        );
+    });
+}
+
+// The dashboard.
+
+#[test]
+fn dashboard_is_shown_as_it_was_meant() {
+    kit::check(|| {
+        let panels = board().dashboard().panels.len();
+        if panels == 0 || panels > MOST_PANELS {
+            kit::symptom(format!(
+                "the dashboard has {panels} panels, and should have one to {MOST_PANELS}"
+            ));
+        }
+    });
+}
+
+#[test]
+fn healthy_hours_are_green() {
+    kit::check(|| {
+        let board = board();
+        let named = Named::of(&board);
+        let all = every_panel(&board);
+        for (play, seed) in [
+            (Play::Hour(Case::Quiet), 101),
+            (Play::Hour(Case::Busy), 102),
+            (Play::Hour(Case::Spike), 103),
+            (Play::Hour(Case::InnocentDeploy), 104),
+            (Play::Hour(Case::BatchJob), 105),
+        ] {
+            let scene = Scene::of(play, seed);
+            let watched = scene.watch(&board);
+            let calm = [Face::Green, Face::Yellow, Face::Plain];
+            if let Some((at_ms, panel, seen)) = watched.first_other(&all, &calm, i64::MIN, i64::MAX)
+            {
+                let what = format!(
+                    "at {} {} shows {} ({}), and nothing was wrong",
+                    scene.clock().time(at_ms),
+                    board.name(panel),
+                    seen.face,
+                    seen.text
+                );
+                scene.fail(&watched, &[panel], &what, None);
+            }
+            for panel in [named.symptom, named.cause] {
+                if watched.share(panel, Face::Plain, i64::MIN, i64::MAX) > 0.0 {
+                    kit::symptom(format!("{} shows no color", board.name(panel)));
+                }
+                let green = watched.share(panel, Face::Green, i64::MIN, i64::MAX);
+                if matches!(play, Play::Hour(Case::Quiet)) && green < MOSTLY {
+                    let what = format!(
+                        "{} is green for {:.0} % of an ordinary quarter of an hour, and nothing \
+                         was wrong",
+                        board.name(panel),
+                        100.0 * green
+                    );
+                    scene.fail(&watched, &[panel], &what, None);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn waiting_is_seen() {
+    kit::check(|| {
+        let board = board();
+        let named = Named::of(&board);
+        kit::seed::each(&[211, 212, 213], |seed| {
+            let scene = Scene::of(Play::ExhaustedPool, seed.0);
+            let watched = scene.watch(&board);
+            scene.is_red(
+                &watched,
+                named.symptom,
+                2 * MINUTE,
+                "and nobody could see it",
+            );
+        });
+        kit::seed::each(&[221, 222], |seed| {
+            let scene = Scene::of(Play::Hour(Case::SlowDependency), seed.0);
+            let watched = scene.watch(&board);
+            scene.is_red(
+                &watched,
+                named.symptom,
+                5 * MINUTE,
+                "and nobody could see it",
+            );
+        });
+    });
+}
+
+#[test]
+fn cause_is_named() {
+    kit::check(|| {
+        let board = board();
+        let named = Named::of(&board);
+        if named.symptom == named.cause {
+            kit::symptom(format!("{} is named for both", board.name(named.cause)));
+        }
+        kit::seed::each(&[214, 215], |seed| {
+            let scene = Scene::of(Play::ExhaustedPool, seed.0);
+            let watched = scene.watch(&board);
+            scene.is_red(
+                &watched,
+                named.cause,
+                3 * MINUTE,
+                "and the panel does not say why",
+            );
+        });
+        for (play, seed) in [(Play::Hour(Case::SlowDependency), 223), (Play::Surge, 224)] {
+            let scene = Scene::of(play, seed);
+            let watched = scene.watch(&board);
+            let from_ms = scene.origin_ms;
+            if watched.share(named.cause, Face::Red, from_ms, i64::MAX) > 1.0 - MOSTLY {
+                let what = format!(
+                    "{} is red as well, and the database is not short of anything",
+                    board.name(named.cause)
+                );
+                scene.fail(&watched, &[named.symptom, named.cause], &what, None);
+            }
+        }
+    });
+}
+
+/// Each panel has something to say in one of the incidents.
+#[test]
+fn no_panel_is_decoration() {
+    kit::check(|| {
+        let board = board();
+        let mut silent: BTreeSet<usize> = every_panel(&board).into_iter().collect();
+        for (play, seed) in [
+            (Play::ExhaustedPool, 231),
+            (Play::FailingRelease, 232),
+            (Play::Surge, 233),
+            (Play::Silence, 234),
+            (Play::Hour(Case::SlowDependency), 235),
+        ] {
+            if silent.is_empty() {
+                break;
+            }
+            let scene = Scene::of(play, seed);
+            let watched = scene.watch(&board);
+            for (_, seen) in watched.between(scene.origin_ms, i64::MAX) {
+                silent.retain(|&panel| !matches!(seen[panel].face, Face::Yellow | Face::Red));
+            }
+        }
+        if let Some(&panel) = silent.first() {
+            kit::symptom(format!(
+                "{} is never yellow or red: not when the pool is exhausted, nor when a release \
+                 fails, the cores are not enough, nobody comes, or payments are slow",
+                board.name(panel)
+            ));
+        }
+    });
+}
+
+// The alert.
+
+#[test]
+fn alert_fires_in_time() {
+    kit::check(|| {
+        let alerting = alerting();
+        kit::seed::each(&[216, 217], |seed| {
+            Scene::of(Play::ExhaustedPool, seed.0).fires(&alerting, 5 * MINUTE);
+        });
+        kit::seed::each(&[225], |seed| {
+            let play = Play::Hour(Case::SlowDependency);
+            Scene::of(play, seed.0).fires(&alerting, 8 * MINUTE);
+        });
+    });
+}
+
+#[test]
+fn alert_is_silent_in_healthy_hours() {
+    kit::check(|| {
+        let alerting = alerting();
+        for (case, seed) in [
+            (Case::Quiet, 111),
+            (Case::Busy, 112),
+            (Case::Spike, 113),
+            (Case::InnocentDeploy, 114),
+            (Case::BatchJob, 115),
+        ] {
+            let scene = Scene::of(Play::Hour(case), seed);
+            let drill = scene.drill(&alerting);
+            if let Some(episode) = drill.first(&critical(), scene.whole()) {
+                let at_ms = episode.firing_ms().unwrap_or(scene.origin_ms);
+                let mut timeline = scene.timeline();
+                drill.tell(&mut timeline);
+                kit::symptom(format!(
+                    "at {} {} fires, and nothing was wrong (seed {seed})\n{timeline}",
+                    scene.clock().time(at_ms),
+                    episode.alert()
+                ));
+            }
+        }
+    });
+}
+
+// What they are played against.
+
+#[derive(Clone, Copy)]
+enum Play {
+    /// As the catalog has it.
+    Hour(Case),
+    ExhaustedPool,
+    FailingRelease,
+    Surge,
+    Silence,
+}
+
+/// What is played, and what happens in it.
+struct Scene {
+    storage: Storage,
+    what: String,
+    seed: u64,
+    from_ms: i64,
+    /// When it happens.
+    origin_ms: i64,
+    to_ms: i64,
+}
+
+impl Scene {
+    fn of(play: Play, seed: u64) -> Self {
+        let (setup, at, what) = play.drawn(seed);
+        kit::step(format!("playing: {what}, seed {seed}"));
+        let setup = setup.metrics_only().around(at, BEFORE, AFTER);
+        let storage = drill::storage(&simulate(&setup));
+        kit::step(format!("looking at it: {what}, seed {seed}"));
+        let begins_ms = setup.begins * SECOND;
+        Scene {
+            storage,
+            what,
+            seed,
+            from_ms: begins_ms + SETTLED_MS,
+            origin_ms: begins_ms + BEFORE as i64 * SECOND,
+            to_ms: begins_ms + (BEFORE + AFTER) as i64 * SECOND,
+        }
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::from(self.origin_ms)
+    }
+
+    fn whole(&self) -> Span {
+        Span::new(self.from_ms, self.to_ms)
+    }
+
+    fn watch<'b>(&self, board: &'b Board) -> Watched<'b> {
+        board.watch(
+            &self.storage,
+            moments(self.from_ms, self.to_ms, SCRAPE),
+            SCRAPE,
+        )
+    }
+
+    fn timeline(&self) -> Timeline {
+        let mut timeline = Timeline::from(self.origin_ms);
+        timeline.add(self.origin_ms, Lane::Happened, self.what.clone());
+        timeline
+    }
+
+    /// Ends the check with what happened and what the panels said.
+    fn fail(
+        &self,
+        watched: &Watched<'_>,
+        panels: &[usize],
+        what: &str,
+        due: Option<(i64, String)>,
+    ) -> ! {
+        let mut timeline = watched.timeline(panels, self.origin_ms);
+        timeline.add(self.origin_ms, Lane::Happened, self.what.clone());
+        if let Some((at_ms, due)) = due {
+            timeline.add(at_ms, Lane::Due, due);
+        }
+        kit::symptom(format!("{what} (seed {})\n{timeline}", self.seed))
+    }
+
+    /// A panel has to turn red within a time of the beginning, and to stay so.
+    fn is_red(&self, watched: &Watched<'_>, panel: usize, within_ms: i64, otherwise: &str) {
+        let due_ms = self.origin_ms + within_ms;
+        let first = watched.first(&[panel], Face::Red, self.origin_ms);
+        let stays = watched.share(panel, Face::Red, due_ms, i64::MAX) >= MOSTLY;
+        if first.is_none_or(|at_ms| at_ms > due_ms) || !stays {
+            let due = format!("it has to be red, {} after", span(within_ms));
+            let what = format!("{}, {otherwise}", self.what);
+            self.fail(watched, &[panel], &what, Some((due_ms, due)));
+        }
+    }
+
+    fn drill(&self, alerting: &Alerting) -> Drill {
+        let drill = alerting
+            .drill(self.storage.clone(), self.whole())
+            .unwrap_or_else(|error| kit::symptom(format!("{}: {error}", subject::RULES)));
+        if let Some(failure) = drill.failures().first() {
+            kit::symptom(format!("{}: {failure}", subject::RULES));
+        }
+        drill
+    }
+
+    fn fires(&self, alerting: &Alerting, within_ms: i64) {
+        let drill = self.drill(alerting);
+        let due_ms = self.origin_ms + within_ms;
+        let early = Span::new(self.from_ms, self.origin_ms);
+        let lacking = if drill.first(&critical(), early).is_some() {
+            "a critical alert fires before it begins"
+        } else if drill
+            .first(&critical(), Span::new(self.origin_ms, due_ms))
+            .is_none()
+        {
+            "a critical alert has to fire"
+        } else {
+            return;
+        };
+        let mut timeline = self.timeline();
+        drill.tell(&mut timeline);
+        timeline.add(due_ms, Lane::Due, "a critical alert");
+        kit::symptom(format!(
+            "{}: {lacking}, at most {} after (seed {})\n{timeline}",
+            self.what,
+            span(within_ms),
+            self.seed
+        ));
+    }
+}
+
+impl Play {
+    /// The setup, when it happens in it, and what happens.
+    fn drawn(self, seed: u64) -> (Setup, f64, String) {
+        match self {
+            Play::Hour(case) => {
+                let setup = hour(case, seed);
+                let at = happens_at(&setup, case);
+                (setup, at, told(case).to_owned())
+            }
+            Play::ExhaustedPool => {
+                let setup = exhausted_pool(seed);
+                let at = setup.scenarios[0].starts_at;
+                (
+                    setup,
+                    at,
+                    "a query has lost its index and fills the pool".to_owned(),
+                )
+            }
+            Play::FailingRelease => {
+                let mut setup = hour(Case::BadDeploy, seed);
+                if let Fault::BadDeploy {
+                    compute_factor,
+                    allocation_factor,
+                    error_share,
+                    ..
+                } = &mut setup.scenarios[0].fault
+                {
+                    (*compute_factor, *allocation_factor, *error_share) = (1.0, 1.0, 0.08);
+                }
+                let at = setup.scenarios[0].starts_at;
+                (
+                    setup,
+                    at,
+                    "8 % of the answers of a new release are errors".to_owned(),
+                )
+            }
+            Play::Surge => {
+                let mut setup = hour(Case::TrafficSurge, seed);
+                if let Fault::TrafficSurge { factor } = &mut setup.scenarios[0].fault {
+                    *factor *= 1.1;
+                }
+                let at = setup.scenarios[0].starts_at;
+                (
+                    setup,
+                    at,
+                    "more traffic comes than the cores can serve".to_owned(),
+                )
+            }
+            Play::Silence => {
+                let mut setup = hour(Case::Quiet, seed);
+                let at = 1_500.0;
+                setup.load = setup.load.spike(at, 0.02, AFTER);
+                (setup, at, "hardly a request comes in any more".to_owned())
+            }
+        }
+    }
+}
+
+/// When something happens in an hour of the catalog, in seconds.
+fn happens_at(setup: &Setup, case: Case) -> f64 {
+    let fault = setup.scenarios.first().map(|scenario| scenario.starts_at);
+    let job = setup.jobs.first().map(|job| job.at);
+    let spike = setup.load.spikes.first().map(|spike| spike.at);
+    let release = setup.deploys.first().map(|deploy| deploy.at);
+    let at = match case {
+        Case::BatchJob => job,
+        Case::Spike => spike,
+        Case::InnocentDeploy => release,
+        _ => fault,
+    };
+    at.unwrap_or(1_500.0)
+}
+
+fn told(case: Case) -> &'static str {
+    match case {
+        Case::Busy => "nothing: a busy hour",
+        Case::Spike => "twice the traffic, for less than two minutes",
+        Case::InnocentDeploy => "a release that changes nothing",
+        Case::BatchJob => "a batch job begins",
+        Case::SlowDependency => "some calls of another service take seconds",
+        _ => "nothing: an ordinary hour",
+    }
+}
+
+// What the learner hands in.
+
+/// The panels that the answers name.
+struct Named {
+    symptom: usize,
+    cause: usize,
+}
+
+impl Named {
+    fn of(board: &Board) -> Self {
+        let answers = kit::answers!();
+        Named {
+            symptom: titled(board, &answers, "panels.symptom"),
+            cause: titled(board, &answers, "panels.cause"),
+        }
+    }
+}
+
+fn titled(board: &Board, answers: &Answers, key: &str) -> usize {
+    let title = answers.text(key);
+    board.titled(&title).unwrap_or_else(|| {
+        kit::symptom(format!("`{key}`: no panel has the title \"{title}\""));
+    })
+}
+
+fn every_panel(board: &Board) -> Vec<usize> {
+    (0..board.dashboard().panels.len()).collect()
+}
+
+fn critical() -> Wanted {
+    Wanted::any().with("severity", "critical")
+}
+
+fn file(name: &str) -> String {
+    let path = kit::lab_dir!().join(name);
+    std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| kit::symptom(format!("could not read {name}: {error}")))
+}
+
+fn board() -> Board {
+    Board::read(&file(subject::DASHBOARD)).unwrap_or_else(|unusable| {
+        kit::symptom(format!("could not use {}: {unusable}", subject::DASHBOARD))
+    })
+}
+
+fn alerting() -> Alerting {
+    Alerting::parse(&file(subject::RULES)).unwrap_or_else(|error| {
+        kit::symptom(format!(
+            "Prometheus would not load {}\n{error}",
+            subject::RULES
+        ))
+    })
+}
