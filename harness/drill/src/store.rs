@@ -26,11 +26,9 @@ pub fn storage_of<'s>(series: impl Iterator<Item = &'s Series> + Clone) -> Stora
     for series in series {
         let labels = Labels::new(series.label_pairs());
         let samples = series.samples();
-        for &(at, value) in samples {
-            storage
-                .append(labels.clone(), at, value)
-                .expect("samples of a run are in order");
-        }
+        storage
+            .append_series(labels.clone(), samples.iter().copied())
+            .expect("samples of a run are in order");
         // A series that stays away for longer than two scrapes has ended.
         if let (Some(last_ms), [.., (before, _), (end, _)]) = (last_ms, samples) {
             let scrape = (end - before).max(1);

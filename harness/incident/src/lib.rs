@@ -11,6 +11,7 @@
 pub mod black_friday;
 mod calendar;
 pub mod chance;
+pub mod go_hours;
 pub mod heap_week;
 pub mod memory;
 pub mod months;

@@ -524,8 +524,9 @@ fn exposed(run: &service::Run) -> Vec<Series> {
                 ("job", process.labels().get("job").unwrap_or_default()),
                 ("status", status),
             ]);
-            series.push(Series::counted(
+            series.push(Series::of(
                 &TASKS,
+                "_total",
                 labels,
                 counts.into_iter().collect(),
             ));

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::black_friday::{Detector, Night, Run, Setup};
 use crate::chance::Chance;
+use crate::go_hours;
 use crate::heap_week::{self, Course};
 use crate::nights::{self, Story, Trouble};
 use crate::pool::{self, Fault};
@@ -35,6 +36,7 @@ pub const LABS: &[(&str, Maker)] = &[
     ("18.5.1", incident_at_3am),
     ("18.5.4", pool_dashboard),
     ("18.5.5", leak_forecast),
+    ("18.6.5", concurrency_dashboard),
 ];
 
 /// The variant of a lab, or `None` for a lab without variants.
@@ -168,6 +170,19 @@ fn pool_dashboard(seed: u64) -> Variant {
     Variant {
         files: vec![("pool.om".into(), run.openmetrics())],
         truth,
+    }
+}
+
+fn concurrency_dashboard(seed: u64) -> Variant {
+    let case = *Chance::of(seed).pick(&go_hours::Case::ALL);
+    let run = go_hours::simulate(case, seed);
+    Variant {
+        files: vec![("presence.om".into(), run.openmetrics())],
+        truth: format!(
+            "From {} on (Unix time): {}.",
+            run.starts_at_ms() / 1_000,
+            case.tells()
+        ),
     }
 }
 

@@ -33,6 +33,32 @@ pub struct Series {
 }
 
 impl Series {
+    /// Appends a sample at the end; the same sample twice is one sample.
+    fn push(&mut self, timestamp_ms: i64, value: f64) -> Result<(), AppendError> {
+        if let (Some(&last_ms), Some(&last)) = (self.times.last(), self.values.last()) {
+            if timestamp_ms < last_ms {
+                return Err(AppendError::OutOfOrder {
+                    labels: self.labels.clone(),
+                    last_ms,
+                    timestamp_ms,
+                });
+            }
+            if timestamp_ms == last_ms {
+                if value.to_bits() == last.to_bits() {
+                    return Ok(());
+                }
+                return Err(AppendError::Duplicate {
+                    labels: self.labels.clone(),
+                    timestamp_ms,
+                });
+            }
+        }
+        self.times.push(timestamp_ms);
+        self.values.push(value);
+        self.stale_markers += usize::from(is_stale(value));
+        Ok(())
+    }
+
     /// The labels, the metric's name included.
     pub fn labels(&self) -> &Labels {
         &self.labels
@@ -205,33 +231,33 @@ impl Storage {
         timestamp_ms: i64,
         value: f64,
     ) -> Result<(), AppendError> {
+        let series = self.series_of(labels);
+        series.push(timestamp_ms, value)
+    }
+
+    /// Appends samples, in the order of time, to one series.
+    ///
+    /// # Errors
+    /// As [`Storage::append`], at the first sample that does not fit.
+    pub fn append_series(
+        &mut self,
+        labels: Labels,
+        samples: impl IntoIterator<Item = (i64, f64)>,
+    ) -> Result<(), AppendError> {
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_none() {
+            return Ok(());
+        }
+        let series = self.series_of(labels);
+        samples.try_for_each(|(timestamp_ms, value)| series.push(timestamp_ms, value))
+    }
+
+    fn series_of(&mut self, labels: Labels) -> &mut Series {
         let at = match self.by_labels.get(&labels) {
             Some(&at) => at,
             None => self.add_series(labels),
         };
-        let series = &mut self.series[at];
-        if let (Some(&last_ms), Some(&last)) = (series.times.last(), series.values.last()) {
-            if timestamp_ms < last_ms {
-                return Err(AppendError::OutOfOrder {
-                    labels: series.labels.clone(),
-                    last_ms,
-                    timestamp_ms,
-                });
-            }
-            if timestamp_ms == last_ms {
-                if value.to_bits() == last.to_bits() {
-                    return Ok(());
-                }
-                return Err(AppendError::Duplicate {
-                    labels: series.labels.clone(),
-                    timestamp_ms,
-                });
-            }
-        }
-        series.times.push(timestamp_ms);
-        series.values.push(value);
-        series.stale_markers += usize::from(is_stale(value));
-        Ok(())
+        &mut self.series[at]
     }
 
     /// Ends a series at a time: from then on it is gone, until a sample follows.

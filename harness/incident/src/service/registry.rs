@@ -150,16 +150,13 @@ impl Series {
         std::iter::once(("__name__", self.name.as_str())).chain(self.labels.iter())
     }
 
-    /// The samples of a counter or a gauge, in the order of time.
-    pub(crate) fn counted(
+    /// The samples of a family whose name ends in `suffix`, in the order of time.
+    pub(crate) fn of(
         family: &'static Family,
+        suffix: &str,
         labels: Labels,
         samples: Vec<(i64, f64)>,
     ) -> Self {
-        let suffix = match family.kind {
-            Kind::Counter => "_total",
-            _ => "",
-        };
         Series {
             family,
             name: format!("{}{suffix}", family.name),
