@@ -19,6 +19,7 @@ pub mod nights;
 pub mod panels;
 pub mod pool;
 pub mod queueing;
+pub mod releases;
 pub mod service;
 pub mod sockets;
 pub mod stampede;

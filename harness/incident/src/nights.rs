@@ -1,8 +1,8 @@
-//! Nights of a service as its dashboard showed them: 25 minutes, sick or healthy, with the truth
+//! Nights of a service as its dashboard showed them: 20 minutes, sick or healthy, with the truth
 //! in the words of somebody who reads the dashboard.
 //!
-//! Made from the cases of [`crate::service::catalog`], each moved so that the first ten minutes are
-//! ordinary, and that what is wrong goes on to the end. What only happened in between is over
+//! Made from the cases of [`crate::service::catalog`], of two instances, each moved so that the first
+//! six minutes are ordinary, and that what is wrong goes on to the end. What only happened in between is over
 //! before the last five minutes begin.
 //!
 //! Causes that the panels cannot tell apart are one [`Trouble`]: a lock, a deadlock, and a slow
@@ -10,12 +10,14 @@
 
 use crate::panels;
 use crate::service::catalog::{Case, hour};
+use crate::service::registry::real;
 use crate::service::{Component, Fault, Setup, Truth, simulate};
 
 /// Seconds of a night.
-pub const LASTS: f64 = 1_500.0;
+pub const LASTS: f64 = 1_200.0;
 /// The earliest second at which anything happens.
-const ORDINARY: f64 = 600.0;
+const ORDINARY: f64 = 400.0;
+const INSTANCES: usize = 2;
 
 /// What is wrong in the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,8 +106,8 @@ impl Story {
             Story::ConnectionLeak => Case::ConnectionLeak,
             Story::TrafficSurge => Case::TrafficSurge,
             Story::NoisyTenant => Case::NoisyTenant,
-            Story::CostlyDeploy => return release(seed, false),
-            Story::FailingDeploy => return release(seed, true),
+            Story::CostlyDeploy => return bad_release(seed, false),
+            Story::FailingDeploy => return bad_release(seed, true),
             Story::TaskLeak => Case::TaskLeak,
             Story::LockContention => Case::LockContention,
             Story::Deadlock => Case::Deadlock,
@@ -116,7 +118,7 @@ impl Story {
 }
 
 /// The catalog's bad release is of either kind, by its seed: the first that is of this one.
-fn release(seed: u64, failing: bool) -> Setup {
+pub(crate) fn bad_release(seed: u64, failing: bool) -> Setup {
     (0..)
         .map(|nth| hour(Case::BadDeploy, seed ^ (nth << 32)))
         .find(|setup| fails(setup) == failing)
@@ -146,6 +148,11 @@ pub fn of(story: Story, seed: u64) -> Night {
 
 fn setup(story: Story, seed: u64) -> Setup {
     let mut setup = story.hour(seed).metrics_only().lasting(LASTS);
+    // What the catalog computed for one of its three instances has to hold for one of these.
+    let fewer = real(INSTANCES as u64) / 3.0;
+    setup.service.instances = INSTANCES;
+    setup.load.low *= fewer;
+    setup.load.high *= fewer;
     let happens = setup.scenarios.iter().map(|of| of.starts_at);
     let happens = happens
         .chain(setup.load.spikes.iter().map(|of| of.at))
@@ -155,7 +162,7 @@ fn setup(story: Story, seed: u64) -> Setup {
     if happens.is_infinite() {
         return setup;
     }
-    // Between 20 and 35 minutes in the hour of the catalog, between 10 and 13 here.
+    // Between 20 and 35 minutes in the hour of the catalog, in the seventh to tenth here.
     let moved = happens - (ORDINARY + (happens - 1_200.0) / 5.0);
     // The load follows the clock: what was the rate when it happened has to stay so.
     #[expect(clippy::cast_possible_truncation, reason = "seconds of an hour")]
@@ -166,14 +173,14 @@ fn setup(story: Story, seed: u64) -> Setup {
         scenario.starts_at = at(scenario.starts_at);
         match &mut scenario.fault {
             // Within minutes, and not within the hour.
-            Fault::ConnectionLeak { share, .. } => *share = (*share * 3.0).min(1.0),
-            // Ten minutes are too few for what is only just too much.
+            Fault::ConnectionLeak { share, .. } => *share = (*share * 4.5).min(1.0),
+            // Minutes are too few for what is only just too much.
             Fault::BadDeploy { compute_factor, .. } if *compute_factor > 1.0 => {
                 *compute_factor *= 1.2;
             }
             Fault::TrafficSurge { factor } => *factor *= 1.1,
-            Fault::NoisyTenant { rate, .. } => *rate *= 1.15,
-            Fault::LockContention { factor, .. } => *factor *= 1.1,
+            Fault::NoisyTenant { rate, .. } => *rate *= 1.15 * fewer,
+            Fault::LockContention { factor, .. } => *factor *= 1.25,
             _ => {}
         }
     }
@@ -183,6 +190,7 @@ fn setup(story: Story, seed: u64) -> Setup {
     for job in &mut setup.jobs {
         job.at = at(job.at);
         job.lasts = job.lasts.min(240.0);
+        job.rate *= fewer;
     }
     for deploy in &mut setup.deploys {
         deploy.at = at(deploy.at);
@@ -239,13 +247,13 @@ mod tests {
                 let night = of(story, seed);
                 let what = format!("{story:?} {seed}: {:?}", night.trouble);
                 let before = |panel: &str| median(&night, panel, 0, 300).expect("it is ordinary");
-                let now = |panel: &str| median(&night, panel, 1_140, 1_441);
+                let now = |panel: &str| median(&night, panel, 840, 1_141);
                 let grown = |panel: &str| now(panel).unwrap_or(0.0) / before(panel);
                 let latency = grown("job:http_request_duration_seconds");
                 let failing = now("job:http_request_errors").expect("there are answers");
                 let busy = now("job:process_cpu").expect("it is always there");
                 let rate = grown("job:http_requests");
-                let lent = now("job:db_connections:lent").expect("it is always there") / 24.0;
+                let lent = now("job:db_connections:lent").expect("it is always there") / 16.0;
                 let tasks = grown("job:tokio_alive_tasks");
                 match &night.trouble {
                     Trouble::Nothing => {

@@ -38,14 +38,11 @@ pub fn of_service(setup: &Setup, run: &Run) -> String {
     let mut panels = Panels::default();
     for at in moments(setup) {
         let rate = |name: &str, of: &dyn Fn(&Labels) -> bool| reader.increase(name, of, at) / 60.0;
-        let answers = rate("http_requests_total", all);
-        let failed = rate("http_requests_total", &|labels: &Labels| {
-            labels.get("status").is_some_and(|s| s.starts_with('5'))
-        });
-        panels.put(REQUESTS, "", at, Some(answers));
+        let answers = reader.answers(all, at);
+        panels.put(REQUESTS, "", at, Some(answers.a_second));
         let p99 = reader.p99("http_request_duration_seconds", all, at);
         panels.put(LATENCY, "", at, p99);
-        panels.put(ERRORS, "", at, (answers > 0.0).then(|| failed / answers));
+        panels.put(ERRORS, "", at, answers.failing);
         let cpu = rate("process_cpu_seconds_total", all) / cores;
         panels.put(CPU, "", at, Some(cpu));
         let gauge = |name: &str| Some(reader.gauge(name, all, at));
@@ -60,6 +57,74 @@ pub fn of_service(setup: &Setup, run: &Run) -> String {
         panels.put(ACQUIRE, "", at, p99);
         panels.put(LENT, "", at, gauge("db_pool_connections_in_use"));
         panels.put(MAX, "", at, gauge("db_pool_connections"));
+    }
+    panels.openmetrics()
+}
+
+/// The panels of each instance beside a few of the service, in OpenMetrics: for comparing what runs
+/// at the same time.
+///
+/// - `job:http_requests:rate1m`, `job:http_request_duration_seconds:p99_1m` and
+///   `job:http_request_errors:ratio1m`, as in [`of_service`];
+/// - `instance:http_requests:rate1m` and `instance:http_request_duration_seconds:p99_1m`, with labels
+///   `instance` and `version` as all that follow;
+/// - `instance:http_request_failures:ratio1m`: the share of answers with status 500, without those
+///   that were turned away from a full queue;
+/// - `instance:process_cpu_seconds:rate1m`: cores in use;
+/// - `instance:heap_allocations_bytes:rate1m`: bytes allocated a second, freed or not;
+/// - `instance:process_resident_memory:bytes`, `instance:tokio_alive_tasks:sum`.
+///
+/// One sample each 30 s. An instance has none in the minute after a release has reached it.
+pub fn by_instance(setup: &Setup, run: &Run) -> String {
+    let reader = Reader::of(run);
+    let everything = |_: &Labels| true;
+    let mut panels = Panels::default();
+    // There are so many series that every second sample is left out.
+    for at in moments(setup).step_by(2) {
+        let answers = reader.answers(&everything, at);
+        panels.put(REQUESTS, "", at, Some(answers.a_second));
+        let p99 = reader.p99("http_request_duration_seconds", &everything, at);
+        panels.put(LATENCY, "", at, p99);
+        panels.put(ERRORS, "", at, answers.failing);
+        for instance in reader.values("build_info", "instance") {
+            let Some(version) = reader.version(instance, at) else {
+                continue;
+            };
+            let of = |labels: &Labels| labels.get("instance") == Some(instance);
+            let labels = format!("{{instance=\"{instance}\",version=\"{version}\"}}");
+            let answers = reader.answers(&of, at);
+            panels.put(OF_INSTANCE[0], &labels, at, Some(answers.a_second));
+            let p99 = reader.p99("http_request_duration_seconds", &of, at);
+            panels.put(OF_INSTANCE[1], &labels, at, p99);
+            let failed = reader.increase(
+                "http_requests_total",
+                &|labels: &Labels| of(labels) && labels.get("status") == Some("500"),
+                at,
+            );
+            let share = (answers.a_second > 0.0).then(|| failed / 60.0 / answers.a_second);
+            panels.put(OF_INSTANCE[2], &labels, at, share);
+            let rate = |name: &str| Some(reader.increase(name, &of, at) / 60.0);
+            panels.put(
+                OF_INSTANCE[3],
+                &labels,
+                at,
+                rate("process_cpu_seconds_total"),
+            );
+            panels.put(
+                OF_INSTANCE[4],
+                &labels,
+                at,
+                rate("process_allocated_bytes_total"),
+            );
+            let gauge = |name: &str| Some(reader.gauge(name, &of, at));
+            panels.put(
+                OF_INSTANCE[5],
+                &labels,
+                at,
+                gauge("process_resident_memory_bytes"),
+            );
+            panels.put(OF_INSTANCE[6], &labels, at, gauge("tokio_alive_tasks"));
+        }
     }
     panels.openmetrics()
 }
@@ -99,6 +164,22 @@ const MAX: Panel = (
     "Connections that the pools may lend.",
 );
 
+const OF_INSTANCE: [Panel; 7] = [
+    ("instance:http_requests:rate1m", REQUESTS.1),
+    ("instance:http_request_duration_seconds:p99_1m", LATENCY.1),
+    (
+        "instance:http_request_failures:ratio1m",
+        "Share of the answers with status 500: failed, and neither turned away nor late.",
+    ),
+    ("instance:process_cpu_seconds:rate1m", "Cores in use."),
+    (
+        "instance:heap_allocations_bytes:rate1m",
+        "Bytes allocated a second, freed or not.",
+    ),
+    ("instance:process_resident_memory:bytes", "Resident memory."),
+    ("instance:tokio_alive_tasks:sum", TASKS.1),
+];
+
 /// The moments of the samples, in milliseconds of Unix time.
 fn moments(setup: &Setup) -> impl Iterator<Item = i64> + use<> {
     let begins = setup.begins * 1_000;
@@ -112,6 +193,12 @@ fn moments(setup: &Setup) -> impl Iterator<Item = i64> + use<> {
 /// The series of a run by their names.
 struct Reader<'r> {
     by_name: BTreeMap<&'r str, Vec<&'r Series>>,
+}
+
+struct Answers {
+    a_second: f64,
+    /// The share with a status of 500 or more.
+    failing: Option<f64>,
 }
 
 impl<'r> Reader<'r> {
@@ -134,6 +221,34 @@ impl<'r> Reader<'r> {
         values.sort_unstable();
         values.dedup();
         values
+    }
+
+    fn answers(&self, of: &dyn Fn(&Labels) -> bool, at: i64) -> Answers {
+        let failed = |labels: &Labels| {
+            of(labels) && labels.get("status").is_some_and(|s| s.starts_with('5'))
+        };
+        let answers = self.increase("http_requests_total", of, at);
+        let failed = self.increase("http_requests_total", &failed, at);
+        Answers {
+            a_second: answers / 60.0,
+            failing: (answers > 0.0).then(|| failed / answers),
+        }
+    }
+
+    /// The version of an instance, if it has been the same for a window and somewhat more.
+    fn version(&self, instance: &str, at: i64) -> Option<&'r str> {
+        let mut versions = self
+            .series("build_info")
+            .iter()
+            .filter(|series| series.labels().get("instance") == Some(instance))
+            .filter(|series| {
+                let samples = series.samples();
+                let from = samples.partition_point(|s| s.0 <= at - WINDOW - 2 * STEP);
+                let to = samples.partition_point(|s| s.0 <= at);
+                from < to
+            });
+        let version = versions.next()?.labels().get("version");
+        versions.next().is_none().then_some(version)?
     }
 
     /// By how much a counter grew within the window that ends at `at`, summed over its series.

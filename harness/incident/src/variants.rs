@@ -11,6 +11,7 @@ use crate::go_hours;
 use crate::heap_week::{self, Course};
 use crate::nights::{self, Story, Trouble};
 use crate::pool::{self, Fault};
+use crate::releases::{self, Blame};
 use crate::stampede::{self, Cache};
 use crate::task_pool;
 use crate::use_pool::{self, Limit};
@@ -34,6 +35,7 @@ pub const LABS: &[(&str, Maker)] = &[
     ("18.1.5", use_method),
     ("18.2.5", cache_stampede),
     ("18.5.1", incident_at_3am),
+    ("18.5.2", deploy_correlation),
     ("18.5.4", pool_dashboard),
     ("18.5.5", leak_forecast),
     ("18.6.5", concurrency_dashboard),
@@ -156,6 +158,35 @@ fn incident_at_3am(seed: u64) -> Variant {
     }
     Variant {
         files: vec![("night.om".into(), night.metrics)],
+        truth,
+    }
+}
+
+fn deploy_correlation(seed: u64) -> Variant {
+    let story = *Chance::of(seed).pick(&releases::Story::ALL);
+    let release = releases::of(story, seed);
+    let mut truth = match release.story.blame() {
+        Blame::Nobody => "Users are not harmed in the end.".to_owned(),
+        Blame::Release => "The deploy did it.".to_owned(),
+        Blame::Traffic => "The deploy is innocent: far more is asked for.".to_owned(),
+        Blame::Elsewhere => {
+            "The deploy is innocent: both versions wait for the same thing.".to_owned()
+        }
+    };
+    truth.push_str(&format!(
+        "\nIt reached the first instance at {:.0} (Unix time). A request of the new version \
+         computes {:.2} times and allocates {:.2} times as much as one of the old, and fails in \
+         {:.1} % of the cases more.",
+        release.released,
+        release.compute_factor,
+        release.allocation_factor,
+        100.0 * release.error_share
+    ));
+    if let Some(began) = release.began {
+        truth.push_str(&format!("\nThe trouble began at {began:.0}."));
+    }
+    Variant {
+        files: vec![("window.om".into(), release.metrics)],
         truth,
     }
 }
