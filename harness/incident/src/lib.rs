@@ -13,6 +13,7 @@ mod calendar;
 pub mod chance;
 pub mod go_hours;
 pub mod heap_week;
+pub mod image_pipeline;
 pub mod memory;
 pub mod months;
 pub mod nights;

@@ -1,0 +1,511 @@
+//! 17.1.3: the dashboard of an image pipeline, in four rows, played against pipelines that are well and
+//! pipelines that are not.
+
+use std::time::Duration;
+
+use super::subject;
+
+use drill::dashboards::{Board, Face, Watched, moments};
+use drill::{Lane, Timeline, span};
+use incident::image_pipeline::{Case, LASTS, STAGES, STARTS_AT, setup};
+use incident::service::{Run, simulate};
+use promql::dashboard::{Shown, Signal, View};
+use promql::{Engine, Query, Storage};
+
+const MINUTE: i64 = 60_000;
+const SCRAPE: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_secs(15);
+/// How many panels stand in the rows, from top to bottom.
+const ROWS: [usize; 4] = [3, 4, 2, 3];
+/// The share of the moments for which a panel has to keep the color that it has to have.
+const MOSTLY: f64 = 0.9;
+
+#[test]
+fn dashboard_is_shown_as_it_was_meant() {
+    kit::check(|| {
+        if board().dashboard().panels.is_empty() {
+            kit::symptom("the dashboard has no panels");
+        }
+    });
+}
+
+#[test]
+fn rows_have_three_four_two_and_three_panels() {
+    kit::check(|| {
+        let board = board();
+        rows(&board);
+        for panel in &board.dashboard().panels {
+            if let Some(row) = panel.row
+                && board.dashboard().rows[row].collapsed
+            {
+                kit::symptom(format!("{panel} is hidden until somebody opens its row"));
+            }
+        }
+    });
+}
+
+// The first row.
+
+#[test]
+fn first_row_is_green_in_healthy_times() {
+    kit::check(|| {
+        let board = board();
+        let rows = rows(&board);
+        for (case, seed) in [
+            (Case::Quiet, 11),
+            (Case::Busy, 12),
+            (Case::Spike, 13),
+            (Case::Release, 14),
+        ] {
+            let scene = Scene::of(case, seed);
+            let watched = scene.watch(&board);
+            let allowed: &[Face] = match case {
+                Case::Quiet => &[Face::Green],
+                _ => &[Face::Green, Face::Yellow],
+            };
+            for &panel in &rows[0] {
+                if !board.dashboard().panels[panel].reduces() {
+                    kit::symptom(format!(
+                        "{} has to be read: it shows a line and no light",
+                        board.name(panel)
+                    ));
+                }
+            }
+            if let Some((_, panel, seen)) =
+                watched.first_other(&rows[0], allowed, i64::MIN, i64::MAX)
+            {
+                let what = format!(
+                    "{} shows {} ({}), and the pipeline is well",
+                    board.name(panel),
+                    seen.face,
+                    seen.text
+                );
+                scene.fail(&watched, &rows[0], &what, None);
+            }
+        }
+    });
+}
+
+#[test]
+fn first_row_says_what_users_miss() {
+    kit::check(|| {
+        let board = board();
+        let rows = rows(&board);
+        for (nth, case, seed) in [
+            (0, Case::Bottleneck(1), 21),
+            (1, Case::Failing, 22),
+            (2, Case::Silence, 23),
+        ] {
+            let scene = Scene::of(case, seed);
+            let watched = scene.watch(&board);
+            scene.is_red(&watched, rows[0][nth], 3 * MINUTE);
+            // Images that fail are neither late nor fewer.
+            if case == Case::Failing {
+                for other in [rows[0][0], rows[0][2]] {
+                    if watched
+                        .first(&[other], Face::Red, scene.origin_ms)
+                        .is_some()
+                    {
+                        let what = format!("{} is red as well", board.name(other));
+                        scene.fail(&watched, &rows[0], &what, None);
+                    }
+                }
+            }
+        }
+    });
+}
+
+// The second row.
+
+#[test]
+fn queues_point_at_the_stage() {
+    kit::check(|| {
+        let board = board();
+        let panel = rows(&board)[1][0];
+        for (nth, stage) in STAGES.iter().enumerate() {
+            let scene = Scene::of(Case::Bottleneck(nth), 31 + nth as u64);
+            let due_ms = scene.origin_ms + 2 * MINUTE;
+            let shown = scene.shown(&board);
+            let first = shown.iter().find(|(at_ms, panels)| {
+                *at_ms >= scene.origin_ms && panels[panel].signal() == Some(Signal::Red)
+            });
+            let fail = |what: String| -> ! {
+                let mut timeline = Timeline::from(scene.origin_ms);
+                timeline.add(scene.origin_ms, Lane::Happened, scene.case.tells());
+                for (at_ms, panels) in shown.iter().filter(|(at_ms, _)| at_ms % MINUTE == 0) {
+                    timeline.add(*at_ms, Lane::Said, described(&panels[panel]));
+                }
+                timeline.add(due_ms, Lane::Due, format!("{stage} in red, alone"));
+                kit::symptom(format!("{what} (seed {})\n{timeline}", scene.seed))
+            };
+            let Some((_, panels)) = first.filter(|(at_ms, _)| *at_ms <= due_ms) else {
+                fail(format!(
+                    "the queue of {stage} is full, and {} does not say so in two minutes",
+                    board.name(panel)
+                ));
+            };
+            let red: Vec<&str> = panels[panel]
+                .readings
+                .iter()
+                .filter(|reading| reading.signal() == Some(Signal::Red))
+                .map(|reading| reading.name.as_str())
+                .collect();
+            let points = |name: &&str| STAGES.iter().all(|of| name.contains(of) == (of == stage));
+            if !red.iter().all(points) {
+                fail(format!(
+                    "{stage} is short, and what is red first on {} is {}",
+                    board.name(panel),
+                    red.iter()
+                        .map(|name| format!("\"{name}\""))
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                ));
+            }
+        }
+    });
+}
+
+#[test]
+fn workers_cores_and_memory_are_seen() {
+    kit::check(|| {
+        let board = board();
+        let rows = rows(&board);
+        let [_, workers, cores, memory] = rows[1][..] else {
+            return;
+        };
+        let scene = Scene::of(Case::Bottleneck(2), 41);
+        let watched = scene.watch(&board);
+        scene.is_red(&watched, workers, 3 * MINUTE);
+        if watched
+            .first(&[cores], Face::Red, scene.origin_ms)
+            .is_some()
+        {
+            let what = format!(
+                "{} is red, and the cores idle while a stage waits",
+                board.name(cores)
+            );
+            scene.fail(&watched, &rows[1], &what, None);
+        }
+        let scene = Scene::of(Case::Cores, 42);
+        scene.is_red(&scene.watch(&board), cores, 4 * MINUTE);
+        let scene = Scene::of(Case::Leak, 43);
+        let watched = scene.watch(&board);
+        let end_ms = watched.moments().last().copied().unwrap_or(scene.origin_ms);
+        if watched.share(memory, Face::Red, end_ms - MINUTE / 4, end_ms) < 1.0 {
+            let what = format!(
+                "a process has over 1.6 GB of the 2 GB at which it is killed, and {} is not red",
+                board.name(memory)
+            );
+            scene.fail(&watched, &rows[1], &what, None);
+        }
+    });
+}
+
+#[test]
+fn second_row_is_calm_in_healthy_times() {
+    kit::check(|| {
+        let board = board();
+        let rows = rows(&board);
+        for (case, seed) in [
+            (Case::Quiet, 51),
+            (Case::Busy, 52),
+            (Case::Spike, 53),
+            (Case::Release, 54),
+        ] {
+            let scene = Scene::of(case, seed);
+            let watched = scene.watch(&board);
+            let calm = [Face::Green, Face::Yellow];
+            if let Some((_, panel, seen)) = watched.first_other(&rows[1], &calm, i64::MIN, i64::MAX)
+            {
+                let what = format!(
+                    "{} shows {} ({}), and nothing is short",
+                    board.name(panel),
+                    seen.face,
+                    seen.text
+                );
+                scene.fail(&watched, &[panel], &what, None);
+            }
+        }
+    });
+}
+
+// The third and the fourth row.
+
+#[test]
+fn third_row_shows_how_latency_is_distributed() {
+    kit::check(|| {
+        let board = board();
+        let rows = rows(&board);
+        let [heat, percentiles] = rows[2][..] else {
+            return;
+        };
+        let scene = Scene::of(Case::Busy, 61);
+        let shown = scene.shown(&board);
+        let (at_ms, panels) = shown.last().expect("it was looked at");
+        for panel in [heat, percentiles] {
+            if let Some(trouble) = &panels[panel].trouble {
+                kit::symptom(format!("{} shows an error: {trouble}", board.name(panel)));
+            }
+        }
+        let kind = &board.dashboard().panels[heat].kind;
+        if kind != "heatmap" {
+            kit::symptom(format!("{} is a `{kind}`, no heatmap", board.name(heat)));
+        }
+        let cells: Vec<(&str, f64)> = panels[heat]
+            .readings
+            .iter()
+            .filter_map(|reading| Some((reading.name.as_str(), reading.value?)))
+            .collect();
+        let bounds = cells
+            .iter()
+            .filter(|(name, _)| name.trim_start_matches('+').parse::<f64>().is_ok())
+            .count();
+        if bounds < 8 || bounds != cells.len() {
+            let names: Vec<&str> = cells.iter().map(|(name, _)| *name).collect();
+            kit::symptom(format!(
+                "{} has to have a row of cells for each bound of the histogram, named by it; it has \
+                 {}: {}",
+                board.name(heat),
+                cells.len(),
+                names.join(", ")
+            ));
+        }
+        let total = scene.ask("sum(http_request_duration_seconds_count)", *at_ms);
+        let most = cells.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+        if most > total / 20.0 {
+            kit::symptom(format!(
+                "a cell of {} stands for {most:.0} images of the {total:.0} since the start, and \
+                 should for those of its own time",
+                board.name(heat)
+            ));
+        }
+        let mut values: Vec<f64> = panels[percentiles]
+            .readings
+            .iter()
+            .filter_map(|reading| reading.value)
+            .collect();
+        values.sort_by(f64::total_cmp);
+        let truth = [0.5, 0.9, 0.99].map(|quantile| {
+            scene.ask(
+                &format!(
+                    "histogram_quantile({quantile}, sum by (le) \
+                     (rate(http_request_duration_seconds_bucket[5m])))"
+                ),
+                *at_ms,
+            )
+        });
+        let near = |found: &f64, truth: &f64| (found / truth - 1.0).abs() < 0.3;
+        let right = values.len() == 3 && values.iter().zip(&truth).all(|(a, b)| near(a, b));
+        if !right || board.dashboard().panels[percentiles].kind != "timeseries" {
+            kit::symptom(format!(
+                "{} is a `{}` with {}; p50, p90 and p99 over time are {:.3}, {:.3} and {:.3} s",
+                board.name(percentiles),
+                board.dashboard().panels[percentiles].kind,
+                values
+                    .iter()
+                    .map(|value| format!("{value:.3}"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                truth[0],
+                truth[1],
+                truth[2]
+            ));
+        }
+    });
+}
+
+#[test]
+fn fourth_row_shows_what_fails() {
+    kit::check(|| {
+        let board = board();
+        let rows = rows(&board);
+        let [kinds, top, log] = rows[3][..] else {
+            return;
+        };
+        // Images are turned away, and a few fail as always.
+        let scene = Scene::of(Case::Bottleneck(0), 71);
+        let shown = scene.shown(&board);
+        let (at_ms, panels) = shown.last().expect("it was looked at");
+        for panel in [kinds, top] {
+            if let Some(trouble) = &panels[panel].trouble {
+                kit::symptom(format!("{} shows an error: {trouble}", board.name(panel)));
+            }
+        }
+        let positive = |panel: usize| -> Vec<f64> {
+            let readings = panels[panel].readings.iter();
+            readings
+                .filter_map(|reading| reading.value)
+                .filter(|value| *value > 0.0)
+                .collect()
+        };
+        let failing = scene.ask(
+            "sum(rate(http_requests_total{status=~\"5..\"}[2m]))",
+            *at_ms,
+        );
+        let all = scene.ask("sum(rate(http_requests_total[2m]))", *at_ms);
+        let found = positive(kinds);
+        let sum: f64 = found.iter().sum();
+        let right = [failing, failing / all, 100.0 * failing / all]
+            .iter()
+            .any(|truth| (sum / truth - 1.0).abs() < 0.3);
+        if found.len() < 2 || !right {
+            kit::symptom(format!(
+                "{failing:.1} of {all:.1} images a second fail, most of them turned away and some by \
+                 an error; {} shows {}",
+                board.name(kinds),
+                described(&panels[kinds])
+            ));
+        }
+        let entries = panels[top].readings.len();
+        if !(3..=5).contains(&entries) || positive(top).len() != entries {
+            kit::symptom(format!(
+                "{} shows {entries} entries: {}",
+                board.name(top),
+                described(&panels[top])
+            ));
+        }
+        let log = &board.dashboard().panels[log];
+        let asks = log.targets.iter().any(|target| {
+            let source = target.source.as_deref().or(log.source.as_deref());
+            !target.hidden && source == Some("loki") && target.expression.contains('{')
+        });
+        if log.kind != "logs" || !asks {
+            kit::symptom(format!(
+                "{log} is a `{}` of {}: no stream of log lines",
+                log.kind,
+                log.source.as_deref().unwrap_or("the default source")
+            ));
+        }
+    });
+}
+
+/// A pipeline that has run, ready to be looked at.
+struct Scene {
+    storage: Storage,
+    case: Case,
+    seed: u64,
+    begins_ms: i64,
+    origin_ms: i64,
+}
+
+impl Scene {
+    fn of(case: Case, seed: u64) -> Self {
+        kit::step(format!(
+            "simulating a pipeline: {}, seed {seed}",
+            case.tells()
+        ));
+        let setup = setup(case, seed);
+        let run: Run = simulate(&setup);
+        kit::step(format!("looking at it: {}, seed {seed}", case.tells()));
+        let begins_ms = setup.begins * 1_000;
+        Scene {
+            storage: drill::storage(&run),
+            case,
+            seed,
+            begins_ms,
+            origin_ms: begins_ms + STARTS_AT as i64 * 1_000,
+        }
+    }
+
+    fn moments(&self) -> impl Iterator<Item = i64> {
+        let from_ms = self.begins_ms + 6 * MINUTE;
+        moments(from_ms, self.begins_ms + LASTS as i64 * 1_000, LOOK)
+    }
+
+    fn watch<'b>(&self, board: &'b Board) -> Watched<'b> {
+        board.watch(&self.storage, self.moments(), SCRAPE)
+    }
+
+    /// Each moment with what every panel shows, series by series.
+    fn shown(&self, board: &Board) -> Vec<(i64, Vec<Shown>)> {
+        let range = board.dashboard().range.unwrap_or(Duration::from_mins(15));
+        let range_ms = i64::try_from(range.as_millis()).unwrap_or(i64::MAX / 16);
+        let moments: Vec<i64> = self.moments().collect();
+        let views: Vec<View> = moments
+            .iter()
+            .map(|&at_ms| {
+                let mut view = View::new(at_ms - range_ms, at_ms);
+                view.scrape_interval = SCRAPE;
+                view
+            })
+            .collect();
+        let shown = board
+            .dashboard()
+            .watch(&Engine::default(), &self.storage, &views);
+        moments.into_iter().zip(shown).collect()
+    }
+
+    /// The only value that a query has.
+    fn ask(&self, query: &str, at_ms: i64) -> f64 {
+        let query = Query::parse(query).expect("a query of the checker");
+        let answer = Engine::default().instant(&self.storage, &query, at_ms);
+        let value = answer.expect("it can be evaluated").value.single();
+        value.expect("it has one value")
+    }
+
+    fn is_red(&self, watched: &Watched<'_>, panel: usize, within_ms: i64) {
+        let due_ms = self.origin_ms + within_ms;
+        let first = watched.first(&[panel], Face::Red, self.origin_ms);
+        let stays = watched.share(panel, Face::Red, due_ms, i64::MAX) >= MOSTLY;
+        if first.is_none_or(|at_ms| at_ms > due_ms) || !stays {
+            let due = format!(
+                "it has to be red, {} after, and to stay so",
+                span(within_ms)
+            );
+            let what = format!(
+                "{}, and the panel for that does not say so",
+                self.case.tells()
+            );
+            self.fail(watched, &[panel], &what, Some((due_ms, due)));
+        }
+    }
+
+    fn fail(
+        &self,
+        watched: &Watched<'_>,
+        panels: &[usize],
+        what: &str,
+        due: Option<(i64, String)>,
+    ) -> ! {
+        let mut timeline = watched.timeline(panels, self.origin_ms);
+        timeline.add(self.origin_ms, Lane::Happened, self.case.tells());
+        if let Some((at_ms, due)) = due {
+            timeline.add(at_ms, Lane::Due, due);
+        }
+        kit::symptom(format!("{what} (seed {})\n{timeline}", self.seed))
+    }
+}
+
+fn described(shown: &Shown) -> String {
+    if shown.readings.is_empty() {
+        return "nothing".to_owned();
+    }
+    let readings = shown.readings.iter();
+    readings
+        .map(|reading| format!("{} {}", reading.name, reading.text))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn board() -> Board {
+    let path = kit::lab_dir!().join(subject::DASHBOARD);
+    let json = std::fs::read_to_string(&path).unwrap_or_else(|error| {
+        kit::symptom(format!("could not read {}: {error}", subject::DASHBOARD))
+    });
+    Board::read(&json).unwrap_or_else(|unusable| {
+        kit::symptom(format!("could not use {}: {unusable}", subject::DASHBOARD))
+    })
+}
+
+/// The rows, as many panels in each as was asked for.
+fn rows(board: &Board) -> &[Vec<usize>] {
+    let found: Vec<usize> = board.rows().iter().map(Vec::len).collect();
+    if found != ROWS {
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        kit::symptom(format!(
+            "the rows have {} panels, and should have 3, 4, 2 and 3",
+            found.join(", ")
+        ));
+    }
+    board.rows()
+}
