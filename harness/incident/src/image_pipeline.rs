@@ -78,7 +78,7 @@ impl Case {
 /// # Panics
 /// When the bottleneck is no index of [`STAGES`].
 pub fn setup(case: Case, seed: u64) -> Setup {
-    let mut chance = Chance::of(seed ^ 0x1AA6_E5);
+    let mut chance = Chance::of(seed ^ 0x001A_A6E5);
     let rate = USUAL_RATE * chance.between(0.9, 1.1);
     let rate = if case == Case::Busy { 1.5 * rate } else { rate };
     let mut load = Load::constant(rate).noise(0.04);
