@@ -208,11 +208,7 @@ fn second_row_is_calm_in_healthy_times() {
     kit::check(|| {
         let board = board();
         let rows = rows(&board);
-        for (case, seed) in [
-            (Case::Busy, 52),
-            (Case::Spike, 53),
-            (Case::Release, 54),
-        ] {
+        for (case, seed) in [(Case::Busy, 52), (Case::Spike, 53), (Case::Release, 54)] {
             let scene = Scene::of(case, seed);
             let watched = scene.watch(&board);
             let calm = [Face::Green, Face::Yellow];
