@@ -1,6 +1,6 @@
 //! Fire drills: what a learner's configuration would have said of a day that is simulated.
 //!
-//! A design lab hands in queries, a dashboard, rules, routes or a runbook. Here they meet systems
+//! A design lab hands in queries, a dashboard, rules, routes or a [`runbook`]. Here they meet systems
 //! that fall ill and systems that do not: simulated runs become storages ([`storage`]), a
 //! configuration is executed over them in virtual time, and what happened and what was said are put
 //! side by side in a [`Timeline`] that a person can read in 80 columns.
@@ -12,6 +12,7 @@ pub mod alerts;
 pub mod bookings;
 mod clock;
 pub mod dashboards;
+pub mod runbook;
 mod store;
 mod timeline;
 pub mod worker_pools;

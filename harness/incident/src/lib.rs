@@ -17,6 +17,7 @@ pub mod image_pipeline;
 pub mod memory;
 pub mod months;
 pub mod nights;
+pub mod on_call;
 pub mod panels;
 pub mod pool;
 pub mod queueing;

@@ -6,12 +6,15 @@
 use serde::Serialize;
 
 use crate::black_friday::{Detector, Night, Run, Setup};
+use crate::calendar::rfc3339_millis;
 use crate::chance::Chance;
 use crate::go_hours;
 use crate::heap_week::{self, Course};
 use crate::nights::{self, Story, Trouble};
+use crate::on_call;
 use crate::pool::{self, Fault};
 use crate::releases::{self, Blame};
+use crate::service::simulate;
 use crate::stampede::{self, Cache};
 use crate::task_pool;
 use crate::use_pool::{self, Limit};
@@ -30,6 +33,7 @@ type Maker = fn(u64) -> Variant;
 
 /// The labs that have variants, by their id.
 pub const LABS: &[(&str, Maker)] = &[
+    ("17.6.1", latency_runbook),
     ("17.6.2", postmortem),
     ("18.1.1", read_pool_metrics),
     ("18.1.5", use_method),
@@ -45,6 +49,36 @@ pub const LABS: &[(&str, Maker)] = &[
 pub fn of(lab: &str, seed: u64) -> Option<Variant> {
     let (_, make) = LABS.iter().find(|(id, _)| *id == lab)?;
     Some(make(seed))
+}
+
+fn latency_runbook(seed: u64) -> Variant {
+    // Every fifth page is an alarm that needs nobody.
+    let shift = on_call::of_seed(seed);
+    let setup = on_call::drawn(shift, seed);
+    let run = simulate(&setup);
+    let truth = run.truth();
+    let at = truth
+        .starts_at_ms
+        .map(|at| format!(" since {}", rfc3339_millis(at)))
+        .unwrap_or_default();
+    let innocent: Vec<String> = truth
+        .innocent
+        .iter()
+        .filter_map(|suspect| Some((rfc3339_millis(suspect.at_ms?), &suspect.component)))
+        .flat_map(|(at, component)| {
+            let names = on_call::names_of(component).into_iter();
+            names.map(move |name| format!("\nNot to blame: {name} at {at}."))
+        })
+        .collect();
+    Variant {
+        files: on_call::files(&setup, &run),
+        truth: format!(
+            "{}{at}: {}.{}",
+            on_call::name_of(shift.cause()),
+            on_call::sentence(shift, truth),
+            innocent.concat()
+        ),
+    }
 }
 
 fn read_pool_metrics(seed: u64) -> Variant {

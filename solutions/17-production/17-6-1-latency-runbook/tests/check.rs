@@ -1,0 +1,3 @@
+use latency_runbook_solution as subject;
+#[path = "../../../../harness/checks/17-production/17_6_1.rs"]
+mod check;
