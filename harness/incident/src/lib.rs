@@ -14,7 +14,6 @@ pub mod chance;
 pub mod go_hours;
 pub mod heap_week;
 pub mod image_pipeline;
-pub mod memory;
 pub mod months;
 pub mod nights;
 pub mod on_call;
