@@ -72,9 +72,6 @@ families! {
     AliveTasks "tokio_alive_tasks" Gauge "Tasks that have not ended.";
     GlobalQueue "tokio_global_queue_depth" Gauge "Tasks that are ready to run and wait for a worker thread.";
     WorkerThreads "tokio_workers" Gauge "Worker threads of the runtime.";
-    GcPause "gc_pause_p99_seconds" Gauge "99th percentile of the pauses of the collector in the last minutes.";
-    HeapBytes "heap_live_bytes" Gauge "What the last collection left on the heap.";
-    RequestP99 "http_request_p99_seconds" Gauge "99th percentile of the request duration in the last minutes.";
     Up "up" Gauge "Whether the last scrape succeeded.";
     StageDepth "worker_queue_depth" Gauge "Tasks that wait for a worker.";
     StageLimit "worker_queue_limit" Gauge "Tasks that may wait for a worker.";
