@@ -92,12 +92,14 @@ impl Vocabulary {
         )
     }
 
+    /// The name that was probably meant.
     fn nearest(&self, name: &str) -> Option<&str> {
-        let distance = |known: &str| strsim::jaro_winkler(name, known);
         self.0
             .iter()
-            .map(String::as_str)
-            .max_by(|a, b| distance(a).total_cmp(&distance(b)))
+            .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
+            .filter(|(likeness, _)| *likeness > 0.7)
+            .max_by(|(a, _), (b, _)| a.total_cmp(b))
+            .map(|(_, known)| known.as_str())
     }
 }
 
@@ -912,8 +914,9 @@ impl Reader<'_> {
             .filter(|name| !self.vocabulary.0.contains(*name))
             .collect();
         for name in &unknown {
-            let nearest = self.vocabulary.nearest(name).unwrap_or_default();
-            let message = format!("{of} reads `{name}`, which nobody exposes; is it `{nearest}`?");
+            let meant = self.vocabulary.nearest(name);
+            let meant = meant.map_or(String::new(), |known| format!("; is it `{known}`?"));
+            let message = format!("{of} reads `{name}`, which nobody exposes{meant}");
             self.report(at, message);
         }
         unknown.is_empty().then_some(query)
@@ -1328,6 +1331,11 @@ action = "ack"
                 "query = \"max by (pool) (in_use / size)\"",
                 "query = \"check the database\"",
                 "11:9: the query of `which` is no query",
+            ),
+            (
+                "in_use / size",
+                "in_usee / size",
+                "which nobody exposes; is it `in_use`?",
             ),
             (
                 "in_use / size",
