@@ -280,8 +280,8 @@ struct Page {
 }
 
 impl Page {
-    /// A shift of this kind that pages; one in some hundreds recovers too early for that, and the
-    /// next one is taken instead.
+    /// A shift of this kind that pages. Any seed may be replayed: where it recovers too early for
+    /// that, the next one is taken.
     fn drawn(shift: Shift, seed: u64, runbook: &Runbook) -> Self {
         (0..10)
             .find_map(|nth| {
