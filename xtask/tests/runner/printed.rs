@@ -67,6 +67,9 @@ fn check(root: &str, name: &str, text: &str) {
         omit_expression => true,
         filters => [
             (root, "[workspace]"),
+            // Only said where a build takes more than three seconds, on a busy machine.
+            (r"(?m)^building .*; the first time takes longest\n", ""),
+            (r"(?m)^another cargo, .*: waiting for its end\n", ""),
             (r"\d+\.\d+ ?s\b", "[time]"),
             (r"\(\d+\) (panicked|has overflowed)", "([thread]) $1"),
             (r"-\d{10}\b", "-[now]"),
