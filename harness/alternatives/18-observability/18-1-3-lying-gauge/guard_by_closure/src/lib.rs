@@ -24,7 +24,7 @@ impl Latency {
     /// # Errors
     /// When the registry already has a metric of that name.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        // 4 ms, doubled eleven times: up to 16 s.
+        // 4 ms, doubled twelve times: up to 16 s.
         let bounds = exponential_buckets(0.004, 2.0, 13)?;
         let options = HistogramOpts::new("request_duration_seconds", "How long requests take.");
         let durations = HistogramVec::new(options.buckets(bounds), &[])?;
