@@ -1,6 +1,7 @@
 //! Building a checker, or a program of the harness: one cargo call, its messages read, its noise kept away.
 
 use std::collections::HashMap;
+use std::env;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -64,6 +65,8 @@ pub struct Plan {
     pub bare: bool,
     /// Where to build, unless it is the workspace's own place.
     pub target_dir: Option<PathBuf>,
+    /// The manifest, from the folder of the workspace, of a package that has a workspace of its own.
+    pub apart: Option<&'static str>,
 }
 
 impl Plan {
@@ -76,14 +79,20 @@ impl Plan {
             keep_going: false,
             bare: false,
             target_dir: None,
+            apart: None,
         }
     }
 
-    /// The program of a package of the harness.
-    fn program(root: &Path, package: &str, bare: bool) -> Self {
+    /// The program of a package of the harness that has a workspace of its own. It is built where
+    /// everything else is, and shares what both have built.
+    fn program(root: &Path, package: &str, manifest: &'static str, bare: bool) -> Self {
         Plan {
             what: What::Program,
             bare,
+            target_dir: env::var_os("CARGO_TARGET_DIR")
+                .is_none()
+                .then(|| root.join("target")),
+            apart: Some(manifest),
             ..Plan::checkers(root, vec![package.to_owned()])
         }
     }
@@ -141,10 +150,9 @@ impl Built {
 
 /// Cargo, as this process was started by it, without the detour over a version manager's proxy.
 pub fn cargo() -> Command {
-    let mut cargo =
-        Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     // What `cargo run` set for the runner must not leak into the build of a lab.
-    for (name, _) in std::env::vars_os() {
+    for (name, _) in env::vars_os() {
         let leaks = name.to_str().is_some_and(|name| {
             name.starts_with("CARGO_PKG_")
                 || name.starts_with("CARGO_BIN_")
@@ -199,6 +207,9 @@ pub fn build(plan: &Plan) -> Result<Built> {
     } else {
         "--message-format=json"
     });
+    if let Some(manifest) = plan.apart {
+        command.args(["--locked", "--manifest-path", manifest]);
+    }
     for package in &plan.packages {
         command.args(["--package", package]);
     }
@@ -242,13 +253,13 @@ pub fn build(plan: &Plan) -> Result<Built> {
     Ok(built)
 }
 
-/// Builds the program of a package of the harness, which the runner does not link: whoever never
-/// asks for it never waits for it. `bare` leaves its default features out.
+/// Builds the program of the package of the harness with this manifest, which the runner does not
+/// link: whoever never asks for it never waits for it. `bare` leaves its default features out.
 ///
 /// # Errors
 /// When cargo cannot be started, and when the package does not compile.
-pub fn program(root: &Path, package: &str, bare: bool) -> Result<PathBuf> {
-    let mut built = build(&Plan::program(root, package, bare))?;
+pub fn program(root: &Path, package: &str, manifest: &'static str, bare: bool) -> Result<PathBuf> {
+    let mut built = build(&Plan::program(root, package, manifest, bare))?;
     match built.binaries.remove(package) {
         Some(path) => Ok(path),
         None => {

@@ -14,6 +14,9 @@ use crate::build;
 use crate::catalog::{Catalog, Lab};
 use crate::fixture;
 
+/// The manifest of the package that draws.
+const MANIFEST: &str = "harness/view/Cargo.toml";
+
 #[derive(clap::Args)]
 pub struct Options {
     /// The lab: 18.1.1, its name or a part of it
@@ -41,7 +44,7 @@ pub fn view(options: &Options) -> Result<ExitCode> {
     let lab = catalog.find(&options.lab)?;
     let shown = shown(&catalog, lab, options)?;
     let bare = !shown.files.iter().any(|path| is_dashboard(path));
-    let program = build::program(&catalog.root, "view", bare)?;
+    let program = build::program(&catalog.root, "view", MANIFEST, bare)?;
     let mut command = Command::new(program);
     command
         .arg("--title")
