@@ -172,5 +172,10 @@ pub fn read(path: &Path) -> Result<String> {
             data.len()
         );
     }
-    fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            bail!("{} is not UTF-8; save it in that encoding", path.display())
+        }
+        read => read.with_context(|| format!("could not read {}", path.display())),
+    }
 }

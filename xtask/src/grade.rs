@@ -17,12 +17,13 @@ use serde::Serialize;
 
 use crate::build::{self, Built, Plan};
 use crate::catalog::{Catalog, Lab};
-use crate::files::{self, files_below, learner_files, write};
+use crate::files::{self, files_below, write};
 use crate::judging::{self, Outcome, Subject};
 use crate::manifest::{Check, Kind, LabId};
 use crate::progress::Progress;
 use crate::scratch::Scratch;
 use crate::screen;
+use crate::starts;
 
 /// The name and version of the JSON schema. A field may be added; none is removed or changed
 /// without another version.
@@ -126,8 +127,19 @@ pub fn grade(options: &Options) -> Result<ExitCode> {
             .map(|query| catalog.find(query))
             .collect::<Result<_>>()?
     };
+    // Kept to the end of this function, and with it its lock.
+    let scratch;
     let (entries, plan) = match &options.submission {
-        Some(folder) => from_submission(&catalog, &labs, folder)?,
+        Some(folder) => {
+            if !folder.is_dir() {
+                bail!(
+                    "there is no folder {} to take a submission from",
+                    folder.display()
+                );
+            }
+            scratch = Scratch::prepare(&catalog, "submission", &format!("{SUBMITTED}/*/*"))?;
+            from_submission(&catalog, &labs, folder, &scratch)?
+        }
         None => from_workspace(&catalog, &labs, options.solutions),
     };
     let built = match plan.packages.is_empty() {
@@ -193,14 +205,8 @@ fn from_submission<'c>(
     catalog: &Catalog,
     labs: &[&'c Lab],
     folder: &Path,
+    scratch: &Scratch,
 ) -> Result<(Vec<Entry<'c>>, Plan)> {
-    if !folder.is_dir() {
-        bail!(
-            "there is no folder {} to take a submission from",
-            folder.display()
-        );
-    }
-    let scratch = Scratch::prepare(catalog, "submission", &format!("{SUBMITTED}/*/*"))?;
     let submitted_labs = scratch.root.join(SUBMITTED);
     let mut entries = Vec::new();
     for &lab in labs {
@@ -211,8 +217,9 @@ fn from_submission<'c>(
             dir,
             absent: None,
         };
-        match submitted(lab, folder, labs.len() == 1) {
-            Ok(Some(theirs)) => lay_over(catalog, lab, &entry.dir, theirs)?,
+        let start = starts::kept(lab)?;
+        match submitted(lab, &start, folder, labs.len() == 1) {
+            Ok(Some(theirs)) => lay_over(catalog, lab, start, &entry.dir, theirs)?,
             Ok(None) => entry.absent = Some("nothing was submitted for this lab".into()),
             Err(error) => entry.absent = Some(format!("{error:#}")),
         }
@@ -239,7 +246,12 @@ fn from_submission<'c>(
 }
 
 /// The learner's files of one lab in a submission: `None` when it has none.
-fn submitted(lab: &Lab, folder: &Path, only: bool) -> Result<Option<BTreeMap<String, String>>> {
+fn submitted(
+    lab: &Lab,
+    start: &starts::Files,
+    folder: &Path,
+    only: bool,
+) -> Result<Option<starts::Files>> {
     let mut places = vec![
         folder.join("labs").join(&lab.chapter).join(&lab.slug),
         folder.join(&lab.chapter).join(&lab.slug),
@@ -264,9 +276,17 @@ fn submitted(lab: &Lab, folder: &Path, only: bool) -> Result<Option<BTreeMap<Str
         let Ok(data) = path.symlink_metadata() else {
             continue;
         };
+        let folder = !start.contains_key(own);
         if data.is_symlink() {
             bail!("the submission's {own} is a link, and links are not followed");
-        } else if data.is_dir() {
+        } else if data.is_dir() != folder {
+            let kind = |folder| if folder { "a folder" } else { "a file" };
+            bail!(
+                "the submission's {own} is {}, and should be {}",
+                kind(!folder),
+                kind(folder)
+            );
+        } else if folder {
             for (file, text) in files_below(&path)? {
                 theirs.insert(format!("{own}/{file}"), text);
             }
@@ -277,14 +297,15 @@ fn submitted(lab: &Lab, folder: &Path, only: bool) -> Result<Option<BTreeMap<Str
     Ok(Some(theirs))
 }
 
-/// This repository's lab with the learner's files of a submission, at `dir`.
+/// This repository's lab with the learner's files of a submission, at `dir`. What was not submitted
+/// is the start's: files in `labs/` may be somebody's own answers by now.
 fn lay_over(
     catalog: &Catalog,
     lab: &Lab,
+    mut files: starts::Files,
     dir: &Path,
-    theirs: BTreeMap<String, String>,
+    theirs: starts::Files,
 ) -> Result<()> {
-    let mut files = learner_files(lab, &lab.dir())?;
     for own in &lab.manifest.learner {
         // A folder that they submitted is theirs whole; one that they did not is the start's.
         let inside = format!("{own}/");
@@ -314,7 +335,7 @@ fn lay_over(
     Ok(())
 }
 
-fn remove_others(dir: &Path, prefix: &str, keep: &BTreeMap<String, String>) -> Result<()> {
+fn remove_others(dir: &Path, prefix: &str, keep: &starts::Files) -> Result<()> {
     for path in files::entries(dir)? {
         let name = path
             .file_name()
@@ -323,7 +344,13 @@ fn remove_others(dir: &Path, prefix: &str, keep: &BTreeMap<String, String>) -> R
             .into_owned();
         let name = format!("{prefix}{name}");
         if path.is_dir() {
-            remove_others(&path, &format!("{name}/"), keep)?;
+            let inside = format!("{name}/");
+            remove_others(&path, &inside, keep)?;
+            // A file of this name may come in its place.
+            if !keep.keys().any(|file| file.starts_with(&inside)) {
+                fs::remove_dir_all(&path)
+                    .with_context(|| format!("could not remove {}", path.display()))?;
+            }
         } else if !keep.contains_key(&name) {
             fs::remove_file(&path)
                 .with_context(|| format!("could not remove {}", path.display()))?;

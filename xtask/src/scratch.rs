@@ -3,9 +3,10 @@
 //!
 //! They have the manifest and the lock file of the real workspace, with its paths made absolute, so
 //! that dependencies and the harness are built once for all. Files that would not change are left
-//! alone, for the same reason.
+//! alone, for the same reason. That is why there is one of each kind, and why it is locked: two
+//! graders at once would judge each other's submissions.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
@@ -20,16 +21,22 @@ pub struct Scratch {
     /// Its root.
     pub root: PathBuf,
     target_dir: PathBuf,
+    /// Held until the last check has run: the binaries lie in one place as well.
+    _lock: File,
 }
 
 impl Scratch {
-    /// Makes or updates the scratch workspace `name`, whose members match `members`.
+    /// Makes or updates the scratch workspace `name`, whose members match `members`. Waits while
+    /// another process uses it.
     ///
     /// # Errors
     /// When the real workspace's manifest is not what it should be, or files cannot be written.
     pub fn prepare(catalog: &Catalog, name: &str, members: &str) -> Result<Self> {
         let target_dir = target_dir(catalog);
         let root = target_dir.join("nightshift").join(name);
+        let taken = root.with_extension("lock");
+        let taken =
+            exclusive(&taken).with_context(|| format!("could not lock {}", taken.display()))?;
         let manifest = fs::read_to_string(catalog.root.join("Cargo.toml"))
             .context("could not read the workspace's Cargo.toml")?;
         let mut manifest: toml::Table =
@@ -62,7 +69,11 @@ impl Scratch {
         if newer(&source, &lock) {
             fs::copy(&source, &lock).context("could not copy Cargo.lock")?;
         }
-        Ok(Scratch { root, target_dir })
+        Ok(Scratch {
+            root,
+            target_dir,
+            _lock: taken,
+        })
     }
 
     /// What it takes to build the checkers of `packages` here.
@@ -73,6 +84,23 @@ impl Scratch {
             ..Plan::checkers(&self.root, packages)
         }
     }
+}
+
+/// The file at `path`, locked until it is dropped.
+fn exclusive(path: &Path) -> Result<File> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let file = File::create(path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            eprintln!("another `cargo xtask` judges submissions here: waiting for its end");
+            file.lock()?;
+        }
+        Err(TryLockError::Error(error)) => return Err(error.into()),
+    }
+    Ok(file)
 }
 
 /// The folder that cargo builds into.

@@ -4,7 +4,7 @@ use super::subject::{Quantile, Report, analyze};
 use incident::pool::{self, Fault, Run};
 use kit::answers::Tolerance;
 use kit::evidence::Evidence;
-use telemetry::metrics::{Histogram, Scrape};
+use telemetry::metrics::{Histogram, Sample, Scrape};
 
 const DURATION: &str = "worker_pool_task_duration_seconds";
 const SEEDS: [u64; 3] = [11, 23, 47];
@@ -36,7 +36,7 @@ fn backpressure_is_answered_with_evidence() {
             .proves("the tasks that wait", &["worker_pool_queue_size"])
             .proves("the workers that are busy", &["worker_pool_workers_active"])
             .proves("the workers that there are", &["worker_pool_workers_total"])
-            .demand(&spaceless(&cited));
+            .demand(&series(&cited));
     });
 }
 
@@ -64,7 +64,7 @@ fn mean_is_answered_and_doubted() {
                     "worker_pool_task_duration_seconds_count",
                 ],
             )
-            .demand(&spaceless(&answers.list("mean.evidence")));
+            .demand(&series(&answers.list("mean.evidence")));
     });
 }
 
@@ -146,7 +146,7 @@ fn gap_is_answered_with_evidence() {
                 r#"worker_pool_tasks_total{status="ok"}"#,
                 "worker_pool_task_duration_seconds_count",
             ])
-            .demand(&spaceless(&cited));
+            .demand(&series(&cited));
     });
 }
 
@@ -166,7 +166,7 @@ fn error_ratio_counts_every_failure() {
             assert!(
                 (found - expected).abs() < 1e-9,
                 "{name}: {:.0} of {finished:.0} finished tasks did not end \"ok\", which is \
-                 {:.3} %; the report says {:.3} %",
+                 {:.6} %; the report says {:.6} %",
                 expected * finished,
                 expected * 100.0,
                 found * 100.0
@@ -195,7 +195,11 @@ fn backpressure_takes_a_queue_and_busy_workers() {
         kit::seed::each(&SEEDS, |seed| {
             for fault in Fault::ALL {
                 let Run { scrape, truth } = pool::simulate(fault, seed.0);
-                let found = analyzed(&scrape, &format!("{fault:?}, seed {seed}")).backpressure;
+                let found = analyzed(
+                    &scrape,
+                    &format!("an unseen scrape (seed {seed}, {} workers)", truth.workers),
+                )
+                .backpressure;
                 assert!(
                     found == truth.backpressure(),
                     "{} tasks wait, {} of {} workers are busy, and the report says backpressure: \
@@ -210,6 +214,11 @@ fn backpressure_takes_a_queue_and_busy_workers() {
         assert!(
             analyzed(&canonical, "the scrape of the brief").backpressure,
             "847 tasks wait, 8 of 8 workers are busy, and the report says: no backpressure"
+        );
+        let just_full = canonical.replace("queue_size 847", "queue_size 1");
+        assert!(
+            analyzed(&just_full, "the scrape of the brief with one waiting task").backpressure,
+            "1 task waits, 8 of 8 workers are busy, and the report says: no backpressure"
         );
         let draining = canonical.replace("workers_active 8", "workers_active 5");
         assert!(
@@ -298,6 +307,20 @@ fn every_finished_task_is_accounted_for() {
                  report says {found} unobserved"
             );
         });
+        let observed_first = kit::fixture!("scrape.prom").replace(
+            "worker_pool_tasks_total{status=\"ok\"} 142831",
+            "worker_pool_tasks_total{status=\"ok\"} 142828",
+        );
+        let found = analyzed(
+            &observed_first,
+            "the scrape of the brief with three tasks observed and not yet counted",
+        )
+        .unobserved;
+        assert!(
+            found == -3,
+            "144319 tasks have finished and the histogram saw 144322; the report says {found} \
+             unobserved"
+        );
     });
 }
 
@@ -332,6 +355,18 @@ fn unreadable_scrapes_are_errors() {
                     .to_owned(),
             ),
             (
+                "a pool that has counted no task yet",
+                canonical
+                    .lines()
+                    .map(|line| match line.split_once(' ') {
+                        Some((series, _)) if series.starts_with("worker_pool_tasks_total") => {
+                            format!("{series} 0\n")
+                        }
+                        _ => format!("{line}\n"),
+                    })
+                    .collect(),
+            ),
+            (
                 "a pool whose histogram has seen nothing",
                 canonical
                     .lines()
@@ -356,16 +391,26 @@ fn unreadable_scrapes_are_errors() {
 
 /// Evidence for a claim about the canonical dump.
 fn evidence(claim: &str) -> Evidence<'_> {
-    let known: Vec<String> = canonical()
-        .iter()
-        .map(|sample| format!("{}{}", sample.name, sample.labels))
-        .collect();
+    let known: Vec<String> = canonical().iter().map(series_of).collect();
     Evidence::for_claim(claim).exists(move |item| known.iter().any(|series| series == item))
 }
 
-/// Series as they were cited, without the white space that one may put after a comma.
-fn spaceless(cited: &[String]) -> Vec<String> {
-    cited.iter().map(|item| item.replace(' ', "")).collect()
+/// The series that were cited: with white space around labels or not, alone or as whole lines of the
+/// scrape. What is no series stays as it was written, for the message.
+fn series(cited: &[String]) -> Vec<String> {
+    let of_line = |item: &String| {
+        // A value makes a line of a series, and is a timestamp behind the value of a line.
+        let line = Scrape::parse(&format!("{item} 0\n")).ok()?;
+        line.iter().next().map(series_of)
+    };
+    cited
+        .iter()
+        .map(|item| of_line(item).unwrap_or_else(|| item.clone()))
+        .collect()
+}
+
+fn series_of(sample: &Sample) -> String {
+    format!("{}{}", sample.name, sample.labels)
 }
 
 fn canonical() -> Scrape {

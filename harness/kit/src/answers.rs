@@ -242,16 +242,22 @@ impl Answers {
     /// When it is missing, unanswered or no list of texts or whole numbers.
     pub fn try_list(&self, key: &str) -> Result<Vec<String>, AnswerError> {
         let value = self.answered(key)?;
-        let wrong = || self.wrong_type(key, "a list such as [\"first\", \"second\"]", value);
+        let expected = "a list such as [\"first\", \"second\"]";
         value
             .as_array()
-            .ok_or_else(wrong)?
+            .ok_or_else(|| self.wrong_type(key, expected, value))?
             .iter()
             .map(|item| match item {
                 toml::Value::String(text) => Ok(text.trim().to_owned()),
                 // Line numbers and task ids may stand bare.
                 toml::Value::Integer(whole) => Ok(whole.to_string()),
-                _ => Err(wrong()),
+                other => Err(AnswerError::WrongType {
+                    file: self.file.clone(),
+                    place: self.place_or_start(key),
+                    key: key.to_owned(),
+                    expected: expected.to_owned(),
+                    found: format!("a list with {} in it", describe(other)),
+                }),
             })
             .collect()
     }
@@ -345,11 +351,15 @@ impl Answers {
     fn wrong_type(&self, key: &str, expected: &str, found: &toml::Value) -> AnswerError {
         AnswerError::WrongType {
             file: self.file.clone(),
-            place: self.place(key).unwrap_or(Place { line: 1, column: 1 }),
+            place: self.place_or_start(key),
             key: key.to_owned(),
             expected: expected.to_owned(),
             found: describe(found),
         }
+    }
+
+    fn place_or_start(&self, key: &str) -> Place {
+        self.place(key).unwrap_or(Place { line: 1, column: 1 })
     }
 }
 
@@ -491,6 +501,20 @@ mod tests {
         ] {
             let error = answers(text).try_number(key).expect_err(text).to_string();
             assert!(error.starts_with(message), "{error}");
+        }
+        for (text, found) in [
+            ("b = \"one\"\n", "and is the text \"one\""),
+            (
+                "b = [\"one\", 0.5]\n",
+                "and is a list with the number 0.5 in it",
+            ),
+        ] {
+            let error = answers(text).try_list("b").expect_err(text).to_string();
+            assert!(
+                error.starts_with("answers.toml:1:5: `b` should be a list"),
+                "{error}"
+            );
+            assert!(error.ends_with(found), "{error}");
         }
     }
 
