@@ -15,6 +15,13 @@ use promql::{Engine, Query, Storage};
 const MINUTE: i64 = 60_000;
 const SCRAPE: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_secs(15);
+/// How long a scene goes on after what happens in it: until a light of two minutes has gone out again,
+/// or as long as a light that is due has to stay on.
+const AFTERMATH: i64 = 5 * MINUTE;
+/// The same where only what is red first is asked.
+const FIRST_SIGN: i64 = 5 * MINUTE / 2;
+/// And where something grows until the end of the window.
+const TO_THE_END: i64 = (LASTS - STARTS_AT) as i64 * 1_000;
 /// How many panels stand in the rows, from top to bottom.
 const ROWS: [usize; 4] = [3, 4, 2, 3];
 /// The share of the moments for which a panel has to keep the color that it has to have.
@@ -57,7 +64,7 @@ fn first_row_is_green_in_healthy_times() {
             (Case::Spike, 13),
             (Case::Release, 14),
         ] {
-            let scene = Scene::of(case, seed);
+            let scene = Scene::of(case, seed, AFTERMATH);
             let watched = scene.watch(&board);
             let allowed: &[Face] = match case {
                 Case::Quiet => &[Face::Green],
@@ -98,7 +105,7 @@ fn first_row_says_what_users_miss() {
             (1, Case::Bottleneck(0), 24),
             (2, Case::Silence, 23),
         ] {
-            let scene = Scene::of(case, seed);
+            let scene = Scene::of(case, seed, AFTERMATH);
             let watched = scene.watch(&board);
             scene.is_red(&watched, rows[0][nth], 3 * MINUTE);
             // Images that fail are neither late nor fewer.
@@ -125,7 +132,7 @@ fn queues_point_at_the_stage() {
         let board = board();
         let panel = rows(&board)[1][0];
         for (nth, stage) in STAGES.iter().enumerate() {
-            let scene = Scene::of(Case::Bottleneck(nth), 31 + nth as u64);
+            let scene = Scene::of(Case::Bottleneck(nth), 31 + nth as u64, FIRST_SIGN);
             let due_ms = scene.origin_ms + 2 * MINUTE;
             let shown = scene.shown(&board);
             let first = shown.iter().find(|(at_ms, panels)| {
@@ -175,7 +182,7 @@ fn workers_cores_and_memory_are_seen() {
         let [_, workers, cores, memory] = rows[1][..] else {
             return;
         };
-        let scene = Scene::of(Case::Bottleneck(2), 41);
+        let scene = Scene::of(Case::Bottleneck(2), 41, AFTERMATH);
         let watched = scene.watch(&board);
         scene.is_red(&watched, workers, 3 * MINUTE);
         if watched
@@ -188,9 +195,9 @@ fn workers_cores_and_memory_are_seen() {
             );
             scene.fail(&watched, &rows[1], &what, None);
         }
-        let scene = Scene::of(Case::Cores, 42);
+        let scene = Scene::of(Case::Cores, 42, AFTERMATH + MINUTE);
         scene.is_red(&scene.watch(&board), cores, 4 * MINUTE);
-        let scene = Scene::of(Case::Leak, 43);
+        let scene = Scene::of(Case::Leak, 43, TO_THE_END);
         let watched = scene.watch(&board);
         let end_ms = watched.moments().last().copied().unwrap_or(scene.origin_ms);
         if watched.share(memory, Face::Red, end_ms - MINUTE / 4, end_ms) < 1.0 {
@@ -209,7 +216,7 @@ fn second_row_is_calm_in_healthy_times() {
         let board = board();
         let rows = rows(&board);
         for (case, seed) in [(Case::Busy, 52), (Case::Spike, 53), (Case::Release, 54)] {
-            let scene = Scene::of(case, seed);
+            let scene = Scene::of(case, seed, AFTERMATH);
             let watched = scene.watch(&board);
             let calm = [Face::Green, Face::Yellow];
             if let Some((_, panel, seen)) = watched.first_other(&rows[1], &calm, i64::MIN, i64::MAX)
@@ -236,7 +243,7 @@ fn third_row_shows_how_latency_is_distributed() {
         let [heat, percentiles] = rows[2][..] else {
             return;
         };
-        let scene = Scene::of(Case::Busy, 61);
+        let scene = Scene::of(Case::Busy, 61, TO_THE_END);
         let shown = scene.shown(&board);
         let (at_ms, panels) = shown.last().expect("it was looked at");
         for panel in [heat, percentiles] {
@@ -320,7 +327,7 @@ fn fourth_row_shows_what_fails() {
             return;
         };
         // Images are turned away, and a few fail as always.
-        let scene = Scene::of(Case::Bottleneck(0), 71);
+        let scene = Scene::of(Case::Bottleneck(0), 71, AFTERMATH);
         let shown = scene.shown(&board);
         let (at_ms, panels) = shown.last().expect("it was looked at");
         for panel in [kinds, top] {
@@ -383,30 +390,35 @@ struct Scene {
     seed: u64,
     begins_ms: i64,
     origin_ms: i64,
+    ends_ms: i64,
 }
 
 impl Scene {
-    fn of(case: Case, seed: u64) -> Self {
+    /// A pipeline that runs for `after_ms` from when it happens.
+    fn of(case: Case, seed: u64, after_ms: i64) -> Self {
         kit::step(format!(
             "simulating a pipeline: {}, seed {seed}",
             case.tells()
         ));
-        let setup = setup(case, seed);
+        let whole = setup(case, seed);
+        let setup = whole.lasting(STARTS_AT + after_ms as f64 / 1_000.0);
         let run: Run = simulate(&setup);
         kit::step(format!("looking at it: {}, seed {seed}", case.tells()));
         let begins_ms = setup.begins * 1_000;
+        let origin_ms = begins_ms + STARTS_AT as i64 * 1_000;
         Scene {
             storage: drill::storage(&run),
             case,
             seed,
             begins_ms,
-            origin_ms: begins_ms + STARTS_AT as i64 * 1_000,
+            origin_ms,
+            ends_ms: origin_ms + after_ms,
         }
     }
 
     fn moments(&self) -> impl Iterator<Item = i64> {
         let from_ms = self.begins_ms + 6 * MINUTE;
-        moments(from_ms, self.begins_ms + LASTS as i64 * 1_000, LOOK)
+        moments(from_ms, self.ends_ms, LOOK)
     }
 
     fn watch<'b>(&self, board: &'b Board) -> Watched<'b> {

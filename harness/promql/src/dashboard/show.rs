@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::{Engine, Labels, METRIC_NAME, Point, Query, Row, Storage, Value};
@@ -120,6 +121,7 @@ pub(super) fn dashboard(
         from_ms: views.iter().map(|view| view.from_ms).min().unwrap_or(0),
         to_ms: views.iter().map(|view| view.to_ms).max().unwrap_or(0),
         several: views.len() > 1,
+        parsed: RefCell::default(),
         known: RefCell::default(),
     };
     views
@@ -170,11 +172,26 @@ struct Answers<'a> {
     from_ms: i64,
     to_ms: i64,
     several: bool,
+    /// By the query's text: most are the same text in every view.
+    parsed: RefCell<HashMap<String, Result<Rc<Query>, String>>>,
     /// By the query's text and the step; `None` where all moments at once are too much.
     known: RefCell<HashMap<(String, i64), Whole>>,
 }
 
 impl Answers<'_> {
+    fn query(&self, text: &str) -> Result<Rc<Query>, String> {
+        if let Some(parsed) = self.parsed.borrow().get(text) {
+            return parsed.clone();
+        }
+        let parsed = Query::parse(text)
+            .map(Rc::new)
+            .map_err(|diagnostic| diagnostic.to_string());
+        self.parsed
+            .borrow_mut()
+            .insert(text.to_owned(), parsed.clone());
+        parsed
+    }
+
     /// The answer to a query in a view.
     fn range(
         &self,
@@ -297,7 +314,7 @@ impl Looker<'_> {
         let expression = self.values.filled(&target.expression).map_err(|unknown| {
             format!("the query names ${unknown}, and there is no such variable")
         })?;
-        let query = Query::parse(&expression).map_err(|diagnostic| diagnostic.to_string())?;
+        let query = self.answers.query(&expression)?;
         let at_ms = self.view.to_ms;
         let Answers {
             engine, storage, ..
