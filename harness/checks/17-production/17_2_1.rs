@@ -922,6 +922,70 @@ fn outcomes_at_the_same_moment_make_one_transition() {
             );
             night.free([]);
         });
+        explore("an old call failing through a whole night", 1, || {
+            let night = Explored::new(1, 1);
+            let (late, sick) = (night.begin(1), night.begin(2));
+            night.meanwhile(
+                |night| night.fail(1, late),
+                |night| {
+                    night.fail(2, sick);
+                    let night = night.clone().later();
+                    let trial = night.begin(3);
+                    night.succeed(3, trial);
+                },
+            );
+            // The late call either opens it itself, or belongs to a phase that is over.
+            let night = night.later();
+            night.expect(
+                "the breaker opens, waits, lets its only trial through, which goes well, and all \
+                 that while a call from before the opening fails",
+                under_loom::State::Closed,
+                (0, 0, 1),
+            );
+            night.free([]);
+        });
+        explore("a look at it while it opens", 1, || {
+            let night = Explored::new(1, 1);
+            let sick = night.begin(1);
+            let seen = night.meanwhile(|night| night.fail(1, sick), Explored::snapshot);
+            let (before, after) = (
+                (under_loom::State::Closed, 0, 0, 0),
+                (under_loom::State::Open, 1, 1, 1),
+            );
+            let at_once = (seen.state, seen.calls, seen.errors, seen.times_opened);
+            night.demand(at_once == before || at_once == after, || {
+                format!(
+                    "1 failure is enough to open, and a snapshot is taken meanwhile, which is of \
+                     no moment that there was: {}",
+                    Counts(
+                        &format!("{:?}", seen.state),
+                        (seen.calls, seen.errors, seen.times_opened)
+                    )
+                )
+            });
+            night.free([]);
+        });
+        explore("two calls that are rejected at once", 1, || {
+            let night = Explored::new(1, 1);
+            let sick = night.begin(0);
+            night.fail(0, sick);
+            night.meanwhile(
+                |night| {
+                    night.ask(1);
+                },
+                |night| {
+                    night.ask(2);
+                },
+            );
+            let rejected = night.snapshot().rejected;
+            night.demand(rejected == 2, || {
+                format!(
+                    "the breaker is open, 2 callers ask at the same moment and are rejected, and it \
+                     has counted {rejected}"
+                )
+            });
+            night.free([]);
+        });
     });
 }
 
