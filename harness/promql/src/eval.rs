@@ -9,7 +9,7 @@ mod call;
 mod select;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::annotations::{Level, Notes};
@@ -354,6 +354,20 @@ impl<'a> Evaluator<'a> {
         Ok(merged)
     }
 
+    /// Refuses tracks with the same labels, even if they never have a value at the same step: what
+    /// Prometheus does where it computes a series as a whole.
+    pub(super) fn refuse_alike(&self, tracks: &[Track], span: Span) -> Result<()> {
+        let mut seen = HashSet::with_capacity(tracks.len());
+        let alike = tracks
+            .iter()
+            .filter(|track| track.values.iter().any(|value| !is_absent(*value)))
+            .any(|track| !seen.insert(&track.labels));
+        if alike {
+            return Err(self.fail(span, "vector cannot contain metrics with the same labelset"));
+        }
+        Ok(())
+    }
+
     /// Drops the names that were to be dropped at the end.
     fn finish(&self, mut tracks: Vec<Track>, span: Span) -> Result<Vec<Track>> {
         if !self.engine.delayed_name_removal {
@@ -364,7 +378,8 @@ impl<'a> Evaluator<'a> {
                 track.labels = self.nameless(&track.labels);
             }
         }
-        self.merge(tracks, span)
+        self.refuse_alike(&tracks, span)?;
+        Ok(tracks)
     }
 
     fn instant_value(&self, root: &Node, grid: Grid) -> Result<Value> {
@@ -471,7 +486,8 @@ impl<'a> Evaluator<'a> {
                     }
                     self.drop_name(track);
                 }
-                Ok(Out::Vector(self.merge(tracks, span)?))
+                self.refuse_alike(&tracks, span)?;
+                Ok(Out::Vector(tracks))
             }
         }
     }

@@ -14,6 +14,8 @@
 
 mod description;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::time::Duration;
 
@@ -257,15 +259,23 @@ impl Runner {
                 Outcome::Failed("invalid load command: write load <step>, as in load 5m".into()),
             );
         };
+        let mut series: Vec<(usize, &str, Description)> = Vec::with_capacity(block.len());
+        let mut places: HashMap<Labels, usize> = HashMap::new();
         for (nth, text) in block.iter().enumerate() {
             let at = line + 1 + nth;
-            let description = match description::read(text) {
-                Ok(description) => description,
-                Err(error) => {
-                    self.push(at, text, Outcome::Failed(error.to_string()));
-                    continue;
-                }
-            };
+            match description::read(text) {
+                // Of a series that is described twice, the last description holds.
+                Ok(description) => match places.entry(description.labels.clone()) {
+                    Entry::Occupied(place) => series[*place.get()] = (at, text, description),
+                    Entry::Vacant(place) => {
+                        place.insert(series.len());
+                        series.push((at, text, description));
+                    }
+                },
+                Err(error) => self.push(at, text, Outcome::Failed(error.to_string())),
+            }
+        }
+        for (at, text, description) in series {
             if with_native && let Some(base) = histogram_base(&description.labels) {
                 self.native.push(base);
             }

@@ -33,6 +33,7 @@ pub struct Options {
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// The query
+    #[arg(allow_hyphen_values = true)]
     expression: String,
 }
 

@@ -118,15 +118,25 @@ impl Evaluator<'_> {
             }
             Function::Absent => self.absent(&arguments[0], grid)?,
             Function::AbsentOverTime => self.absent_over_time(&arguments[0], grid)?,
-            Function::LabelReplace => self.label_replace(arguments, grid)?,
-            Function::LabelJoin => self.label_join(arguments, grid)?,
+            Function::LabelReplace => {
+                let tracks = self.label_replace(arguments, grid)?;
+                return Ok(Out::Vector(self.relabeled(tracks, span)?));
+            }
+            Function::LabelJoin => {
+                let tracks = self.label_join(arguments, grid)?;
+                return Ok(Out::Vector(self.relabeled(tracks, span)?));
+            }
             Function::NativeOnly => {
                 self.vector(&arguments[0], grid)?;
                 Vec::new()
             }
             Function::HistogramQuantile => self.histogram_quantile(arguments, grid)?,
             Function::HistogramFraction => self.histogram_fraction(arguments, grid)?,
-            Function::Range(function) => self.range_function(function, arguments, span, grid)?,
+            Function::Range(function) => {
+                let tracks = self.range_function(function, arguments, span, grid)?;
+                self.refuse_alike(&tracks, span)?;
+                return Ok(Out::Vector(tracks));
+            }
         };
         Ok(Out::Vector(self.merge(vector, span)?))
     }
@@ -312,6 +322,15 @@ impl Evaluator<'_> {
         Ok(tracks)
     }
 
+    /// Version 3 rewrites the labels of whole series, version 2 those of each moment.
+    fn relabeled(&self, tracks: Vec<Track>, span: Span) -> Result<Vec<Track>> {
+        if !self.is_v3() {
+            return self.merge(tracks, span);
+        }
+        self.refuse_alike(&tracks, span)?;
+        Ok(tracks)
+    }
+
     pub(super) fn may_name_a_label(&self, name: &str) -> bool {
         match self.engine.dialect {
             Dialect::V2 => is_label_name(name),
@@ -341,10 +360,7 @@ impl Evaluator<'_> {
                 );
                 continue;
             };
-            let key = match self.engine.dialect {
-                Dialect::V2 => track.labels.without(&[BUCKET_BOUND, METRIC_NAME]),
-                Dialect::V3 => track.labels.without(&[BUCKET_BOUND]),
-            };
+            let key = track.labels.without(&[BUCKET_BOUND]);
             let place = *places.entry(key).or_insert_with_key(|key| {
                 found.push(Classic {
                     labels: key.clone(),

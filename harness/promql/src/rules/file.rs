@@ -134,7 +134,12 @@ fn decode_rule(
         }
         (Some(name), None) => {
             let name_view = fields.get("record").unwrap_or_else(|| view.clone());
-            if !is_metric_name(name) {
+            // Version 3 takes names of any letters. Braces say that a selector is meant.
+            let sound = match dialect {
+                Dialect::V2 => is_metric_name(name),
+                Dialect::V3 => !name.contains(['{', '}']),
+            };
+            if !sound {
                 problems.add(
                     &name_view,
                     format!("`{name}` is no name of a metric"),
@@ -161,8 +166,8 @@ fn decode_rule(
                     );
                 }
             }
-            let own = decode_names(&fields, "labels", problems);
-            let labels = decode_names(group, "labels", problems)
+            let own = decode_names(&fields, "labels", dialect, problems);
+            let labels = decode_names(group, "labels", dialect, problems)
                 .into_iter()
                 .chain(own)
                 .map(|(name, value)| (name, value.text(problems).to_owned()))
@@ -174,9 +179,9 @@ fn decode_rule(
             }))
         }
         (None, Some(name)) => {
-            let mut labels = decode_templates(group, "labels", problems);
-            labels.extend(decode_templates(&fields, "labels", problems));
-            let annotations = decode_templates(&fields, "annotations", problems);
+            let mut labels = decode_templates(group, "labels", dialect, problems);
+            labels.extend(decode_templates(&fields, "labels", dialect, problems));
+            let annotations = decode_templates(&fields, "annotations", dialect, problems);
             Some(Rule::Alerting(Arc::new(AlertingRule {
                 name: name.to_owned(),
                 query: query?,
@@ -216,6 +221,7 @@ fn decode_query(
 fn decode_names<'a>(
     fields: &Fields<'a>,
     field: &str,
+    dialect: Dialect,
     problems: &mut Problems,
 ) -> Vec<(String, View<'a>)> {
     let Some(view) = fields.get(field) else {
@@ -224,7 +230,11 @@ fn decode_names<'a>(
     let mut named = Vec::new();
     for (key, value) in view.pairs(problems) {
         let reserved = field == "labels" && key.text == METRIC_NAME;
-        if !is_label_name(key.text) || reserved {
+        let sound = match dialect {
+            Dialect::V2 => is_label_name(key.text),
+            Dialect::V3 => !key.text.is_empty(),
+        };
+        if !sound || reserved {
             let kind = if field == "labels" {
                 "a label"
             } else {
@@ -244,9 +254,10 @@ fn decode_names<'a>(
 fn decode_templates(
     fields: &Fields<'_>,
     field: &str,
+    dialect: Dialect,
     problems: &mut Problems,
 ) -> Vec<(String, Template)> {
-    decode_names(fields, field, problems)
+    decode_names(fields, field, dialect, problems)
         .into_iter()
         .filter_map(
             |(name, value)| match Template::parse(value.text(problems)) {

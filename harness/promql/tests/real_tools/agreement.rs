@@ -1,8 +1,7 @@
 //! Random queries over random series, answered by this crate and by Prometheus itself.
 //!
 //! `promtool test rules` evaluates expressions over series that a file describes and prints every
-//! bit of the values when the expected samples are left out. It is of version 2.42 or near it, so
-//! dialect 2 is what it judges.
+//! bit of the values when the expected samples are left out. It judges the dialect of its version.
 //!
 //! Values must be equal to the last bit, with two exceptions. Prometheus keeps series in hash maps,
 //! so the order in which it adds floats up (and which of equal values `topk` takes) differs from
@@ -30,7 +29,7 @@ fn two_thousand_random_queries_have_the_answers_of_prometheus() {
     };
     let mut judged = Judged::default();
     for seed in seeds("NIGHTSHIFT_PROMQL_SEED", 0..10) {
-        judged.add(&judge(&promtool, seed, Dialect::V2));
+        judged.add(&judge(&promtool, seed, promtool.dialect()));
     }
     println!("{}", judged.summary());
     assert!(
@@ -52,7 +51,11 @@ fn the_comparison_notices_the_wrong_dialect() {
     let Some(promtool) = RealTool::find("promtool", "the package prometheus") else {
         return;
     };
-    let judged = judge(&promtool, 0, Dialect::V3);
+    let wrong = match promtool.dialect() {
+        Dialect::V2 => Dialect::V3,
+        _ => Dialect::V2,
+    };
+    let judged = judge(&promtool, 0, wrong);
     // Windows that take both ends differ from those that do not for every range query on the grid.
     assert!(
         judged.differences.len() > QUERIES / 20,
@@ -187,7 +190,8 @@ fn equal(a: &BTreeMap<String, f64>, b: &BTreeMap<String, f64>, tolerance: f64) -
 }
 
 fn our_answer(engine: &Engine, storage: &Storage, question: &Question) -> Answer {
-    let query = Query::parse_as(&question.text, Dialect::V2).map_err(|error| error.to_string())?;
+    let query =
+        Query::parse_as(&question.text, engine.dialect).map_err(|error| error.to_string())?;
     let answer = engine
         .instant(storage, &query, question.at_seconds as i64 * 1_000)
         .map_err(|error| error.to_string())?;
@@ -270,8 +274,10 @@ fn make_series(chance: &mut Chance) -> Vec<(String, String)> {
                 }
             }
             for (le, column) in ["0.1", "0.5", "1", "2.5", "+Inf"].iter().zip(columns) {
-                let name = format!("took_seconds_bucket{{{labels},le=\"{le}\"}}");
-                series.push((name, column.join(" ")));
+                for metric in ["took_seconds_bucket", "waited_seconds_bucket"] {
+                    let name = format!("{metric}{{{labels},le=\"{le}\"}}");
+                    series.push((name, column.join(" ")));
+                }
             }
         }
     }
@@ -448,7 +454,12 @@ impl Asker<'_> {
         if self.one_in(25) {
             return self
                 .chance
-                .pick(&["{__name__=~\"up|limit\"}", "{job=\"api\",le=\"1\"}"])
+                .pick(&[
+                    "{__name__=~\"up|limit\"}",
+                    "{job=\"api\",le=\"1\"}",
+                    "{__name__=~\"requests_total|depth\"}",
+                    "{__name__=~\".*_seconds_bucket\",job=\"api\"}",
+                ])
                 .to_owned();
         }
         let name = self.name();
@@ -713,8 +724,9 @@ impl Asker<'_> {
         let window = self.duration();
         // Buckets that share a bound are added up, in the order of the series.
         self.ordered = true;
-        match self.chance.below(4) {
+        match self.chance.below(5) {
             0 => format!("histogram_quantile({q}, took_seconds_bucket)"),
+            4 => format!("histogram_quantile({q}, {{__name__=~\".*_seconds_bucket\"}})"),
             1 => format!("histogram_quantile({q}, rate(took_seconds_bucket[{window}]))"),
             2 => format!(
                 "histogram_quantile({q}, sum by (le) (rate(took_seconds_bucket[{window}])))"

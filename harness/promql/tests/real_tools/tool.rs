@@ -5,12 +5,14 @@ use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 
+use promql::Dialect;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// A tool that can be started.
 pub struct RealTool {
     name: &'static str,
+    version: String,
 }
 
 /// What a tool said.
@@ -27,7 +29,10 @@ impl RealTool {
     /// When it is missing and `NIGHTSHIFT_REQUIRE_BACKENDS=1`.
     pub fn find(name: &'static str, install: &str) -> Option<Self> {
         let reason = match Command::new(name).arg("--version").output() {
-            Ok(_) => return Some(RealTool { name }),
+            Ok(said) => {
+                let version = String::from_utf8_lossy(&said.stdout).into_owned();
+                return Some(RealTool { name, version });
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => "it is not installed".to_owned(),
             Err(error) => error.to_string(),
         };
@@ -36,6 +41,20 @@ impl RealTool {
         assert!(!required, "{message} (NIGHTSHIFT_REQUIRE_BACKENDS=1)");
         say(&message);
         None
+    }
+
+    /// What promtool evaluates: Debian 12 has version 2.42, and others have 3.
+    pub fn dialect(&self) -> Dialect {
+        let major = self
+            .version
+            .split_once("version ")
+            .and_then(|(_, version)| version.split('.').next())
+            .and_then(|major| major.parse::<u32>().ok());
+        match major {
+            Some(2) => Dialect::V2,
+            Some(3) => Dialect::V3,
+            _ => panic!("{} has an unknown version: {}", self.name, self.version),
+        }
     }
 
     pub fn run(&self, arguments: &[String], folder: &Path) -> Answer {
