@@ -65,6 +65,91 @@ fn the_comparison_notices_the_wrong_dialect() {
     );
 }
 
+/// The tool answers for moments only. A range is judged by its moments, which it must agree with in
+/// all but one thing: series are refused as wholes there, whenever they have values.
+#[test]
+fn a_range_has_the_answers_of_its_moments() {
+    const START_SECONDS: usize = 60;
+    const STEP: usize = 40;
+    let (mut compared, mut failed) = (0, 0);
+    for dialect in [Dialect::V2, Dialect::V3] {
+        for seed in seeds("NIGHTSHIFT_PROMQL_SEED", 0..2) {
+            let mut chance = Chance::new(seed);
+            let storage = store(&make_series(&mut chance), 0);
+            let engine = Engine::new(dialect);
+            let mut questions: Vec<Question> = (0..QUERIES).map(|_| ask(&mut chance)).collect();
+            // What these mean depends on the range.
+            questions.retain(|ask| !ask.text.contains("start()") && !ask.text.contains("end()"));
+            for mut question in questions {
+                let Ok(query) = Query::parse_as(&question.text, dialect) else {
+                    continue;
+                };
+                let end_seconds = STEPS * STEP_SECONDS;
+                let range = engine.range(
+                    &storage,
+                    &query,
+                    START_SECONDS as i64 * 1_000,
+                    end_seconds as i64 * 1_000,
+                    Duration::from_secs(STEP as u64),
+                );
+                let mut moments = BTreeMap::new();
+                let mut error = None;
+                for at_seconds in (START_SECONDS..=end_seconds).step_by(STEP) {
+                    question.at_seconds = at_seconds;
+                    match our_answer(&engine, &storage, &question) {
+                        Ok(values) => drop(moments.insert(at_seconds, values)),
+                        Err(reason) => error = Some(reason),
+                    }
+                }
+                let rows = match range {
+                    Err(reason) => {
+                        let whole = reason.to_string().contains("the same labelset");
+                        assert!(
+                            error.is_some() || whole,
+                            "seed {seed}, {dialect}: {}\n  fails as a range only: {reason}",
+                            question.text
+                        );
+                        failed += 1;
+                        continue;
+                    }
+                    Ok(answer) => match answer.value {
+                        Value::Matrix(rows) => rows,
+                        other => panic!("{}: unexpected {}", question.text, other.value_type()),
+                    },
+                };
+                assert_eq!(
+                    error, None,
+                    "seed {seed}, {dialect}: {}\n  fails at a moment only",
+                    question.text
+                );
+                let mut steps: BTreeMap<usize, BTreeMap<String, f64>> =
+                    moments.keys().map(|at| (*at, BTreeMap::new())).collect();
+                for row in rows {
+                    for point in &row.points {
+                        let at_seconds = usize::try_from(point.timestamp_ms / 1_000).unwrap();
+                        let labels = row.labels.braced().to_string();
+                        steps
+                            .get_mut(&at_seconds)
+                            .expect("a point is at a step")
+                            .insert(labels, point.value);
+                    }
+                }
+                for (at_seconds, moment) in &moments {
+                    assert!(
+                        equal(&steps[at_seconds], moment, 0.0),
+                        "seed {seed}, {dialect}, at {at_seconds}s: {}\n  range  {}\n  moment {}",
+                        question.text,
+                        shown(&Ok(steps[at_seconds].clone())),
+                        shown(&Ok(moment.clone()))
+                    );
+                    compared += 1;
+                }
+            }
+        }
+    }
+    println!("{compared} moments compared, {failed} queries that fail");
+}
+
 #[derive(Default)]
 struct Judged {
     exact: usize,
