@@ -73,6 +73,9 @@ impl Scene {
 
     /// Ends the check with what happened and what the panel said.
     fn fail(&self, watched: &Watched<'_>, panel: usize, what: &str, due_ms: Option<i64>) -> ! {
+        if let Some(trouble) = watched.trouble(&[panel]) {
+            kit::symptom(format!("{trouble} (seed {})", self.seed));
+        }
         let starts_ms = self.run.starts_at_ms();
         let mut timeline = watched.timeline(&[panel], starts_ms);
         timeline.add(starts_ms, Lane::Happened, self.run.case().tells());
@@ -251,6 +254,7 @@ fn goroutines_are_shown_over_time() {
 fn contention_is_seen() {
     kit::check(|| {
         is_red(LOCKS, Case::Contention, 21, SEEN_WITHIN);
+        is_red(LOCKS, Case::SlightContention, 24, SEEN_WITHIN);
         is_quiet(LOCKS, Case::HighAndStable, 22);
         is_quiet(LOCKS, Case::Restart, 23);
     });
@@ -263,6 +267,7 @@ fn long_pauses_are_told_from_many_and_from_slowness() {
         is_quiet(GC, Case::OftenCollected, 32);
         is_quiet(GC, Case::SlowElsewhere, 33);
         is_quiet(GC, Case::HighAndStable, 34);
+        is_red(GC, Case::SomePauses, 35, SEEN_WITHIN);
     });
 }
 

@@ -257,6 +257,17 @@ impl Watched<'_> {
         })
     }
 
+    /// Which of some panels had an error sign first, and what its query met: whole, whereas a
+    /// timeline has room for the beginning only.
+    pub fn trouble(&self, panels: &[usize]) -> Option<String> {
+        let is_broken = |panel: usize, seen: &[Seen]| seen[panel].face == Face::Broken;
+        self.between(i64::MIN, i64::MAX).find_map(|(_, seen)| {
+            let &panel = panels.iter().find(|&&panel| is_broken(panel, seen))?;
+            let name = self.board.name(panel);
+            Some(format!("{name} shows an error sign: {}", seen[panel].text))
+        })
+    }
+
     /// For which share of the moments in a span a panel has that face; 0 without any moment.
     pub fn share(&self, panel: usize, face: Face, from_ms: i64, to_ms: i64) -> f64 {
         let (mut of, mut all) = (0_u32, 0_u32);
@@ -514,6 +525,25 @@ mod tests {
              \x20 00:20:00       0s  > \"Is it busy?\": green to red (100%)\n\
              \x20 00:40:00   20m00s  > \"Is it busy?\": red to green (37.5%)\n"
         );
+    }
+
+    #[test]
+    fn an_error_is_told_whole() {
+        let board = Board::read(&dashboard(&[
+            stat(1, "Is it busy?", [0, 0, 12, 4], "max(busy / size)"),
+            stat(2, "Is it odd?", [12, 0, 12, 4], "busy + on () {job='pool'}"),
+        ]))
+        .unwrap();
+        let every = moments(0, 60 * MINUTE, Duration::from_mins(10));
+        let storage = storage();
+        let watched = board.watch(&storage, every, Duration::from_secs(15));
+        assert_eq!(watched.trouble(&[0]), None);
+        let trouble = watched.trouble(&[0, 1]).unwrap();
+        assert!(
+            trouble.starts_with("\"Is it odd?\" shows an error sign: "),
+            "{trouble}"
+        );
+        assert!(trouble.contains("must be unique on one side"), "{trouble}");
     }
 
     #[test]

@@ -42,6 +42,24 @@ const OWN: f64 = 42.0;
 const IN_FLIGHT: f64 = 0.012;
 /// Requests a second for each connection.
 const REQUESTS: f64 = 0.5;
+/// Two a collection, and one collection in ten seconds.
+const PAUSES_EACH_SECOND: f64 = 0.2;
+/// How often a request takes a lock: the one of the sessions, and that of the rooms.
+const TAKEN: [f64; 2] = [0.4, 40.0];
+
+/// How long requests, pauses and waits for a lock take on a usual day.
+const ANSWERED: Spread = Spread {
+    median: 0.018,
+    sigma: 0.6,
+};
+const PAUSED: Spread = Spread {
+    median: 0.000_3,
+    sigma: 0.55,
+};
+const WAITED: Spread = Spread {
+    median: 0.000_02,
+    sigma: 1.1,
+};
 
 /// What kind of hours they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,8 +88,12 @@ pub enum Case {
     LeakInTheEvening,
     /// One of the two locks is held for long.
     Contention,
+    /// The same, and less: its p99 is between 5 and 10 ms.
+    SlightContention,
     /// The collector's pauses are long.
     Pauses,
+    /// One pause in ten is long. The mean is not.
+    SomePauses,
     /// The goroutines of the pool have tasks, and wait for what those wait for.
     StuckPool,
     /// Requests pile up, each with its goroutine.
@@ -80,7 +102,7 @@ pub enum Case {
 
 impl Case {
     /// Every case, the healthy ones first.
-    pub const ALL: [Case; 15] = [
+    pub const ALL: [Case; 17] = [
         Case::Morning,
         Case::Evening,
         Case::HighAndStable,
@@ -93,7 +115,9 @@ impl Case {
         Case::LeakInTheMorning,
         Case::LeakInTheEvening,
         Case::Contention,
+        Case::SlightContention,
         Case::Pauses,
+        Case::SomePauses,
         Case::StuckPool,
         Case::Flood,
     ];
@@ -121,7 +145,9 @@ impl Case {
             Case::LeakInTheMorning => "goroutines leak while connections come",
             Case::LeakInTheEvening => "goroutines leak while connections go",
             Case::Contention => "one lock is held for long",
+            Case::SlightContention => "one lock is held longer than it should be",
             Case::Pauses => "the collector pauses for long",
+            Case::SomePauses => "one pause of the collector in ten is long",
             Case::StuckPool => "the pool's goroutines wait with their tasks",
             Case::Flood => "requests pile up",
         }
@@ -228,6 +254,11 @@ struct Spread {
 }
 
 impl Spread {
+    /// As wide, around another median.
+    fn around(self, median: f64) -> Self {
+        Spread { median, ..self }
+    }
+
     /// The share that is at most `bound` seconds.
     fn within(self, bound: f64) -> f64 {
         let z = (libm::log(bound) - libm::log(self.median)) / self.sigma;
@@ -353,6 +384,13 @@ pub fn simulate(case: Case, seed: u64) -> Run {
     let mut noises = [0.0; 4];
     let (mut latency, mut pauses) = (Counted::default(), Counted::default());
     let mut locks = [Counted::default(), Counted::default()];
+    // The process has counted since its start.
+    let so_far = f64::midpoint(low, high) * REQUESTS * uptime;
+    latency.add(so_far, ANSWERED);
+    pauses.add(PAUSES_EACH_SECOND * uptime, PAUSED);
+    for (lock, each) in locks.iter_mut().zip(TAKEN) {
+        lock.add(so_far * each, WAITED);
+    }
     let mut started = -uptime;
     let mut leaked = 0.0;
     #[expect(clippy::cast_precision_loss, reason = "a constant")]
@@ -403,38 +441,34 @@ pub fn simulate(case: Case, seed: u64) -> Run {
         let long_pauses = case == Case::Pauses && happens;
         latency.add(
             requests,
-            Spread {
-                median: if slow {
-                    0.16
-                } else if long_pauses {
-                    0.035
-                } else {
-                    0.018
-                },
-                sigma: 0.6,
+            if slow {
+                ANSWERED.around(0.16)
+            } else if long_pauses {
+                ANSWERED.around(0.035)
+            } else {
+                ANSWERED
             },
         );
         let often = if case == Case::OftenCollected && happens {
-            1.0
+            10.0
         } else {
-            0.1
+            1.0
         };
-        pauses.add(
-            2.0 * often * step,
-            Spread {
-                median: if long_pauses { 0.021 } else { 0.000_3 },
-                sigma: 0.55,
-            },
-        );
-        let contended = case == Case::Contention && happens;
-        for (lock, (each, contended)) in locks.iter_mut().zip([(0.4, contended), (40.0, false)]) {
-            lock.add(
-                requests * each,
-                Spread {
-                    median: if contended { 0.006 } else { 0.000_02 },
-                    sigma: 1.1,
-                },
-            );
+        let long = match case {
+            Case::Pauses if happens => 1.0,
+            Case::SomePauses if happens => 0.1,
+            _ => 0.0,
+        };
+        let paused = PAUSES_EACH_SECOND * often * step;
+        pauses.add(paused * long, PAUSED.around(0.021));
+        pauses.add(paused * (1.0 - long), PAUSED);
+        let sessions = match case {
+            Case::Contention if happens => WAITED.around(0.006),
+            Case::SlightContention if happens => WAITED.around(0.000_65),
+            _ => WAITED,
+        };
+        for ((lock, each), waited) in locks.iter_mut().zip(TAKEN).zip([sessions, WAITED]) {
+            lock.add(requests * each, waited);
         }
         let night = connections / 2_400.0;
         let (running, with_task) = match case {
@@ -543,6 +577,52 @@ mod tests {
             assert!(grown(Case::Morning) > 700.0, "{}", grown(Case::Morning));
             assert!(grown(Case::LeakInTheEvening) < -100.0);
             assert!(grown(Case::HighAndStable).abs() < 400.0);
+        }
+    }
+
+    /// What a histogram with these labels counted in the last hour at most `bound` (as in `le`), as
+    /// a share of all.
+    fn share_within(run: &Run, name: &str, lock: Option<&str>, bound: &str) -> f64 {
+        let grown = |le: &str| {
+            let wanted = |series: &&Series| {
+                let has = |name, value| series.label_pairs().any(|pair| pair == (name, value));
+                series.name() == name && has("le", le) && lock.is_none_or(|lock| has("lock", lock))
+            };
+            let samples = run.series().find(wanted).unwrap().samples();
+            samples[samples.len() - 1].1 - samples[samples.len() - 121].1
+        };
+        grown(bound) / grown("+Inf")
+    }
+
+    #[test]
+    fn a_slightly_contended_lock_has_its_p99_between_5_and_10_ms() {
+        for seed in 0..5 {
+            let run = simulate(Case::SlightContention, seed);
+            let within =
+                |bound| share_within(&run, "lock_wait_seconds_bucket", Some("sessions"), bound);
+            assert!(within("0.005") < 0.985, "{}", within("0.005"));
+            assert!(within("0.01") > 0.99, "{}", within("0.01"));
+        }
+    }
+
+    #[test]
+    fn one_pause_in_ten_is_long() {
+        for seed in 0..5 {
+            let run = simulate(Case::SomePauses, seed);
+            let within = share_within(&run, "go_gc_pauses_seconds_bucket", None, "0.005");
+            assert!((within - 0.9).abs() < 0.01, "{within}");
+        }
+    }
+
+    #[test]
+    fn what_was_counted_before_the_run_is_more_than_what_is_counted_in_it() {
+        for name in [
+            "http_request_duration_seconds_count",
+            "lock_wait_seconds_count",
+            "go_gc_pauses_seconds_count",
+        ] {
+            let counts = values(&simulate(Case::Contention, 1), name);
+            assert!(counts[0] > counts[counts.len() - 1] - counts[0], "{name}");
         }
     }
 

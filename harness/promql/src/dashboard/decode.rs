@@ -20,6 +20,12 @@ pub(super) fn dashboard(text: &str) -> Result<Dashboard> {
             format!("a dashboard takes {MAX_BYTES} at most"),
         ));
     }
+    // What an editor put in front; the browser that imports the file takes it off too.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.trim().is_empty() {
+        let remedy = "export the dashboard into it".to_owned();
+        return Err(error("", "the file is empty".to_owned(), remedy));
+    }
     let json: Json = serde_json::from_str(text).map_err(|problem| {
         error(
             "",

@@ -236,6 +236,8 @@ fn what_grafana_would_not_show_as_meant_is_a_problem() {
 fn what_cannot_be_read_says_where_and_what_to_do() {
     for (json, expected) in [
         ("{", "it is not JSON"),
+        (" \n", "the file is empty"),
+        ("\u{feff}[]", "it is a list"),
         ("[]", "it should be an object"),
         (
             r#"{"panels": {}}"#,
