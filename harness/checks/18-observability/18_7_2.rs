@@ -16,8 +16,8 @@ use drill::{Clock, span};
 use kit::seed::Seed;
 use promql::duration::format_duration;
 use promql::routing::Routing;
-use promql::rules::{AlertState, Episode, Rule};
-use promql::{Labels, Storage};
+use promql::rules::{AlertState, Episode, Rule, RuleFile};
+use promql::{Dialect, Labels, Storage};
 use serde_json::{Value, json};
 
 const SEEDS: [u64; 2] = [27, 640];
@@ -435,7 +435,8 @@ fn promtool_agrees(alerting: &Alerting, scenario: &Scenario) {
         kit::not_run("there is no promtool", "install the package prometheus");
     };
     let rules = as_promtool_can_test(alerting);
-    let alerting = Alerting::parse(&rules)
+    let alerting = RuleFile::parse_as(&rules, dialect_of(&program))
+        .map(Alerting::of)
         .unwrap_or_else(|error| kit::symptom(format!("could not read {RULES}: {error}")));
     let (storage, input, end_ms) = on_a_grid(scenario, 15_000);
     let drill = alerting
@@ -482,16 +483,26 @@ fn promtool_agrees(alerting: &Alerting, scenario: &Scenario) {
     write(RULES, &rules);
     // JSON is YAML.
     write("test.yml", &test.to_string());
-    let (success, output) = ran(&program, folder.path());
+    let (success, output) = ran(&program, &["test", "rules", "test.yml"], folder.path());
     assert!(
         success,
         "promtool evaluates {RULES} differently from the drill:\n{output}"
     );
 }
 
-fn ran(program: &Path, folder: &Path) -> (bool, String) {
+/// Windows of version 3 are open on the left, and on a grid every window begins at a sample.
+fn dialect_of(promtool: &Path) -> Dialect {
+    let (_, said) = ran(promtool, &["--version"], Path::new("."));
+    if said.contains("version 2.") {
+        Dialect::V2
+    } else {
+        Dialect::V3
+    }
+}
+
+fn ran(program: &Path, arguments: &[&str], folder: &Path) -> (bool, String) {
     let output = Command::new(program)
-        .args(["test", "rules", "test.yml"])
+        .args(arguments)
         .current_dir(folder)
         .output()
         .unwrap_or_else(|error| kit::symptom(format!("could not start promtool: {error}")));
