@@ -1,20 +1,24 @@
 //! 17.1.3: the dashboard of an image pipeline, in four rows, played against pipelines that are well and
 //! pipelines that are not.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::subject;
 
 use drill::dashboards::{Board, Face, Watched, moments};
+use drill::logs::LogQuery;
 use drill::{Lane, Timeline, span};
 use incident::image_pipeline::{Case, LASTS, STAGES, STARTS_AT, setup};
-use incident::service::{Run, simulate};
-use promql::dashboard::{Shown, Signal, View};
+use incident::service::{Run, Setup, simulate};
+use promql::dashboard::{Panel, Shown, Signal, View};
 use promql::{Engine, Query, Storage};
 
 const MINUTE: i64 = 60_000;
 const SCRAPE: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_secs(15);
+/// The labels of the pipeline's log stream, as `METRICS.md` promises them.
+const STREAM: [(&str, &str); 1] = [("job", "thumbnails")];
 /// How long a scene goes on after what happens in it: until a light of two minutes has gone out again,
 /// or as long as a light that is due has to stay on.
 const AFTERMATH: i64 = 5 * MINUTE;
@@ -327,7 +331,7 @@ fn fourth_row_shows_what_fails() {
             return;
         };
         // Images are turned away, and a few fail as always.
-        let scene = Scene::of(Case::Bottleneck(0), 71, AFTERMATH);
+        let scene = Scene::with_logs(Case::Bottleneck(0), 71, AFTERMATH);
         let shown = scene.shown(&board);
         let (at_ms, panels) = shown.last().expect("it was looked at");
         for panel in [kinds, top] {
@@ -368,24 +372,59 @@ fn fourth_row_shows_what_fails() {
                 described(&panels[top])
             ));
         }
-        let log = &board.dashboard().panels[log];
-        let asks = log.targets.iter().any(|target| {
-            let source = target.source.as_deref().or(log.source.as_deref());
-            !target.hidden && source == Some("loki") && target.expression.contains('{')
-        });
-        if log.kind != "logs" || !asks {
-            kit::symptom(format!(
-                "{log} is a `{}` of {}: no stream of log lines",
-                log.kind,
-                log.source.as_deref().unwrap_or("the default source")
-            ));
-        }
+        shows_the_error_lines(&board.dashboard().panels[log], &scene.logs);
     });
+}
+
+/// A log panel shows the error lines, all of them and no others.
+fn shows_the_error_lines(panel: &Panel, logs: &str) {
+    let queries: Vec<&str> = panel
+        .targets
+        .iter()
+        .filter(|target| {
+            let source = target.source.as_deref().or(panel.source.as_deref());
+            !target.hidden && source == Some("loki")
+        })
+        .map(|target| target.expression.as_str())
+        .collect();
+    if panel.kind != "logs" || queries.is_empty() {
+        kit::symptom(format!(
+            "{panel} is a `{}` of {}: no stream of log lines",
+            panel.kind,
+            panel.source.as_deref().unwrap_or("the default source")
+        ));
+    }
+    let mut shown: BTreeSet<&str> = BTreeSet::new();
+    for query in queries {
+        let query = LogQuery::parse(query).unwrap_or_else(|error| {
+            kit::symptom(format!(
+                "{panel}: could not read the query `{query}`: {error}"
+            ))
+        });
+        shown.extend(query.shown(&STREAM, logs));
+    }
+    let is_error = |line: &&str| line.contains("\"level\":\"error\"");
+    let errors = logs.lines().filter(is_error).count();
+    let of_them = shown.iter().copied().filter(is_error).count();
+    if of_them < errors {
+        kit::symptom(format!(
+            "the pipeline has written {errors} lines about errors, and {panel} shows {of_them} of \
+             them"
+        ));
+    }
+    if let Some(other) = shown.iter().find(|line| !is_error(line)) {
+        kit::symptom(format!(
+            "among the error lines {panel} shows {} others, such as\n  {other}",
+            shown.len() - of_them
+        ));
+    }
 }
 
 /// A pipeline that has run, ready to be looked at.
 struct Scene {
     storage: Storage,
+    /// Empty unless it was asked for.
+    logs: String,
     case: Case,
     seed: u64,
     begins_ms: i64,
@@ -396,18 +435,31 @@ struct Scene {
 impl Scene {
     /// A pipeline that runs for `after_ms` from when it happens.
     fn of(case: Case, seed: u64, after_ms: i64) -> Self {
+        Scene::played(setup(case, seed), case, seed, after_ms)
+    }
+
+    /// The same with its log, of which lines of `info` are a sample.
+    fn with_logs(case: Case, seed: u64, after_ms: i64) -> Self {
+        let setup = Setup {
+            log_one_in: 50,
+            ..setup(case, seed)
+        };
+        Scene::played(setup, case, seed, after_ms)
+    }
+
+    fn played(setup: Setup, case: Case, seed: u64, after_ms: i64) -> Self {
         kit::step(format!(
             "simulating a pipeline: {}, seed {seed}",
             case.tells()
         ));
-        let whole = setup(case, seed);
-        let setup = whole.lasting(STARTS_AT + after_ms as f64 / 1_000.0);
+        let setup = setup.lasting(STARTS_AT + after_ms as f64 / 1_000.0);
         let run: Run = simulate(&setup);
         kit::step(format!("looking at it: {}, seed {seed}", case.tells()));
         let begins_ms = setup.begins * 1_000;
         let origin_ms = begins_ms + STARTS_AT as i64 * 1_000;
         Scene {
             storage: drill::storage(&run),
+            logs: run.logs().to_owned(),
             case,
             seed,
             begins_ms,

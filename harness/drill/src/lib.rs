@@ -12,6 +12,7 @@ pub mod alerts;
 pub mod bookings;
 mod clock;
 pub mod dashboards;
+pub mod logs;
 pub mod runbook;
 mod store;
 mod timeline;
