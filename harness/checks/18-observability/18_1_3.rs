@@ -206,6 +206,17 @@ fn every_request_is_counted_once_in_seconds() {
             all.count,
             all.sum
         );
+        kit::time::paused(async {
+            let waiting = latency.timed(tokio::time::sleep(Duration::from_secs(1)));
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            waiting.await;
+        });
+        let took = histogram(&registry).sum - all.sum;
+        assert!(
+            (took - 1.0).abs() < 0.05,
+            "a request was made, first polled a minute later, and ended a second after that; \
+             {NAME} has counted it with {took:.2} s"
+        );
     });
 }
 
@@ -253,16 +264,31 @@ fn one_truth_is_exposed() {
         let (latency, registry) = instrumented();
         one_request(&latency);
         let scrape = scraped(&registry);
-        if let Some(gauge) = scrape
-            .families
-            .iter()
-            .find(|family| family.kind == Kind::Gauge && family.name.contains("latency"))
-        {
-            kit::symptom(format!(
-                "`{}` is still exposed, and somebody has an alert on it",
-                gauge.name
-            ));
+        for family in scrape.families.iter().filter(|of| of.kind == Kind::Gauge) {
+            if family.name.contains("latency") {
+                kit::symptom(format!(
+                    "`{}` is still exposed, and somebody has an alert on it",
+                    family.name
+                ));
+            }
+            let ten_ms = |shown: &f64| {
+                [10.0, 0.010]
+                    .iter()
+                    .any(|ms| (shown / ms - 1.0).abs() < 0.2)
+            };
+            let mut shown = scrape.samples(&family.name).map(|sample| sample.value);
+            if let Some(shown) = shown.find(ten_ms) {
+                kit::symptom(format!(
+                    "one request has ended, after 10 ms, and the gauge `{}` shows {shown}",
+                    family.name
+                ));
+            }
         }
+        assert!(
+            Latency::register(&registry).is_err(),
+            "the registry has a metric of that name already, and registering it once more gives \
+             no error: what is counted there, no scrape shows"
+        );
     });
 }
 
@@ -340,6 +366,8 @@ fn query_looks_back_for_five_minutes() {
             fleet.serve(part(56, 80, 0.002));
             fleet.expect(&query, 80, "an incident has been over for six minutes");
             fleet.expect(&query, 54, "an incident goes on");
+            let just_over = "an incident has been over for four minutes and a quarter";
+            fleet.expect(&query, 56 + 17, just_over);
             // A restart in the middle of the window: the counters begin again.
             let mut fleet = Fleet::new(seed.0);
             fleet.serve(part(0, 70, 0.002));

@@ -18,6 +18,17 @@ const SERIES: usize = 40;
 const SCRAPE: u64 = 15;
 const SWEEP: u64 = 30;
 const MICROS: u64 = 1_000_000;
+/// Seconds of an evening; rates are of the last minute of it.
+const EVENING: u32 = 120;
+const MINUTE_BEFORE: u64 = 60;
+/// A crowd is there from the beginning, writes and leaves: after the last scrape before that minute,
+/// and before it.
+const CROWD: u32 = 60;
+const CROWD_LEAVES: u64 = 50;
+/// Messages of each of the crowd, in each direction.
+const FAREWELLS: u32 = 4;
+/// In that minute, one newcomer each so many seconds comes and stays.
+const NEWCOMER_EACH: u64 = 2;
 
 const QUESTIONS: [&str; 7] = [
     "active",
@@ -193,6 +204,10 @@ fn fleet(connections: u32, seed: u64, seconds: u32) -> Setup {
 /// The learner's metrics, in a server.
 struct Server {
     fleet: Fleet,
+    /// How many of the crowd are there.
+    crowd: u32,
+    /// How many have come that are not of the fleet, and stay.
+    newcomers: u32,
     metrics: SocketMetrics,
     registry: Registry,
     instance: &'static str,
@@ -205,6 +220,8 @@ impl Server {
             .unwrap_or_else(|error| kit::symptom(format!("an empty registry gives {error}")));
         let server = Server {
             fleet: simulate(setup),
+            crowd: 0,
+            newcomers: 0,
             metrics,
             registry,
             instance,
@@ -216,12 +233,49 @@ impl Server {
         server
     }
 
+    fn with_crowd(mut self) -> Self {
+        self.crowd = CROWD;
+        for nth in 0..CROWD {
+            self.metrics.opened(u32::MAX - nth);
+        }
+        self
+    }
+
+    /// What is so on the server. The crowd is gone before any rate begins.
+    fn truth(&self) -> Truth {
+        let guests = u64::from(self.crowd + self.newcomers);
+        let mut truth = self.fleet.truth();
+        truth.active += guests;
+        truth.opened += guests;
+        truth.descriptors += guests;
+        truth
+    }
+
+    /// So that a minute is not like the one before it, and that more come in it than go.
+    fn guests(&mut self, second: u64) {
+        if second == CROWD_LEAVES {
+            for guest in (0..self.crowd).map(|nth| u32::MAX - nth) {
+                for _ in 0..FAREWELLS {
+                    self.metrics.received(guest);
+                    self.metrics.sent(guest);
+                }
+                self.metrics.closed(guest);
+            }
+            self.crowd = 0;
+        }
+        if second > MINUTE_BEFORE && second.is_multiple_of(NEWCOMER_EACH) {
+            self.metrics.opened(u32::MAX - CROWD - self.newcomers);
+            self.newcomers += 1;
+        }
+    }
+
     /// Lets the fleet run to its end; `at_scrape` is called with the second of each scrape.
     fn run_to_the_end(&mut self, mut at_scrape: impl FnMut(&Self, u64)) {
         let seconds = self.fleet.setup().duration as u64;
         let mut next = 1;
-        let mut due = |server: &Self, until: u64, next: &mut u64| {
+        let mut due = |server: &mut Self, until: u64, next: &mut u64| {
             while *next <= seconds && *next * MICROS <= until {
+                server.guests(*next);
                 if next.is_multiple_of(SWEEP) {
                     server.sweep();
                 }
@@ -244,15 +298,18 @@ impl Server {
         due(self, u64::MAX, &mut next);
     }
 
+    /// Finds the connections in the order in which they were heard of last.
     fn sweep(&self) {
-        let idle: Vec<Duration> = self
-            .fleet
-            .idle_seconds()
+        let of_fleet = self.fleet.idle_seconds();
+        let mut idle: Vec<Duration> = of_fleet
             .map(|(_, seconds)| Duration::from_secs_f64(seconds))
             .collect();
+        let guests = self.crowd + self.newcomers;
+        idle.extend((0..guests).map(|_| Duration::from_secs(1)));
+        idle.sort_unstable();
         self.metrics.sweep(&Sweep {
             idle: &idle,
-            open_descriptors: self.fleet.truth().descriptors,
+            open_descriptors: self.truth().descriptors,
             max_descriptors: u64::from(self.fleet.setup().max_descriptors),
         });
     }
@@ -283,7 +340,7 @@ struct Now {
     max_descriptors: u32,
 }
 
-/// Three minutes of two servers, as Prometheus has scraped them.
+/// Two minutes of two servers, as Prometheus has scraped them.
 struct Evening {
     storage: Storage,
     servers: Vec<Now>,
@@ -292,33 +349,35 @@ struct Evening {
 
 fn for_each_evening(mut judge: impl FnMut(&Evening)) {
     kit::seed::each(&SEEDS, |seed| {
-        // Lives and limits are scaled down with the number of connections, so that a minute has
-        // enough churn to be told.
+        // Lives, gaps and limits are scaled down with the number of connections, so that a minute
+        // has enough churn to be told, and that metrics with a series for each connection are told
+        // soon.
         let size = |connections: u32, max_descriptors: u32, nth: u64| Setup {
             max_descriptors,
-            life: 240.0,
-            ..fleet(connections, seed.derive(nth).0, 180)
+            life: 80.0,
+            chatty_gap: 6.0,
+            ..fleet(connections, seed.derive(nth).0, EVENING)
         };
-        let setups = [size(900, 2_048, 0), size(400, 512, 1)];
+        let setups = [size(300, 1_024, 0), size(130, 320, 1)];
         let mut storage = Storage::new();
         let mut servers = Vec::new();
         for (setup, instance) in setups.iter().zip(["10.0.7.11:9100", "10.0.7.12:9100"]) {
             kit::step(format!(
-                "serving {} connections for three minutes",
+                "serving {} connections for two minutes",
                 setup.connections
             ));
-            let mut server = Server::start(setup, instance);
+            let mut server = Server::start(setup, instance).with_crowd();
             let (mut before, mut swept) = (Truth::default(), (0, 0));
             server.run_to_the_end(|server, second| {
-                if second == 120 {
-                    before = server.fleet.truth();
+                if second == MINUTE_BEFORE {
+                    before = server.truth();
                 }
                 if second.is_multiple_of(SWEEP) {
                     let idle = server.fleet.idle_longer_than(3_600.0) as u64;
-                    swept = (idle, server.fleet.truth().descriptors);
+                    swept = (idle, server.truth().descriptors);
                 }
-                // Nothing older is in a window of a minute, with a minute's offset.
-                if second < 105 {
+                // Nothing older is asked for, with an offset of a minute.
+                if second + SCRAPE < MINUTE_BEFORE {
                     return;
                 }
                 for sample in server.scraped().iter() {
@@ -333,7 +392,7 @@ fn for_each_evening(mut judge: impl FnMut(&Evening)) {
                 }
             });
             servers.push(Now {
-                truth: server.fleet.truth(),
+                truth: server.truth(),
                 before,
                 idle: swept.0,
                 descriptors: swept.1,
@@ -343,7 +402,7 @@ fn for_each_evening(mut judge: impl FnMut(&Evening)) {
         judge(&Evening {
             storage,
             servers,
-            ends_ms: 180_000,
+            ends_ms: i64::from(EVENING) * 1_000,
         });
     });
 }
