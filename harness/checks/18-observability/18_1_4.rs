@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::subject::{self, SocketMetrics, Sweep};
 use incident::sockets::{Fleet, Setup, Truth, What, simulate};
 use kit::answers::Answers;
+use prometheus::proto::MetricFamily;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use promql::{Engine, Labels, Query, Storage, Value};
 use telemetry::metrics::{Kind, Scrape, lint};
@@ -87,7 +88,7 @@ fn series_do_not_grow_with_the_connections() {
 fn open_connections_are_counted() {
     kit::check(|| {
         let query = query("active");
-        for_each_evening(|evening| {
+        for_each_evening(&[&query], |evening| {
             let truth = evening.sum(|now| now.truth.active);
             evening.expect(&query, truth, 0.0, "connections are open on two servers");
         });
@@ -98,7 +99,7 @@ fn open_connections_are_counted() {
 fn churn_is_told_in_both_directions() {
     kit::check(|| {
         let (opened, closed) = (query("opened_per_second"), query("closed_per_second"));
-        for_each_evening(|evening| {
+        for_each_evening(&[&opened, &closed], |evening| {
             let truth = evening.per_second(|truth| truth.opened);
             evening.expect(&opened, truth, 0.06, "connections a second are opened");
             let truth = evening.per_second(|truth| truth.closed);
@@ -111,7 +112,7 @@ fn churn_is_told_in_both_directions() {
 fn messages_are_told_in_both_directions() {
     kit::check(|| {
         let (received, sent) = (query("received_per_second"), query("sent_per_second"));
-        for_each_evening(|evening| {
+        for_each_evening(&[&received, &sent], |evening| {
             let truth = evening.per_second(|truth| truth.received);
             evening.expect(&received, truth, 0.06, "messages a second come in");
             let truth = evening.per_second(|truth| truth.sent);
@@ -124,7 +125,7 @@ fn messages_are_told_in_both_directions() {
 fn silent_connections_are_counted() {
     kit::check(|| {
         let query = query("idle_over_an_hour");
-        for_each_evening(|evening| {
+        for_each_evening(&[&query], |evening| {
             let truth = evening.sum(|now| now.idle);
             evening.expect(
                 &query,
@@ -140,7 +141,7 @@ fn silent_connections_are_counted() {
 fn descriptors_of_the_worst_server_are_told() {
     kit::check(|| {
         let query = query("descriptors_used");
-        for_each_evening(|evening| {
+        for_each_evening(&[&query], |evening| {
             let shares = evening
                 .servers
                 .iter()
@@ -315,19 +316,36 @@ impl Server {
     }
 
     fn text(&self) -> String {
-        let mut text = Vec::new();
-        TextEncoder::new()
-            .encode(&self.registry.gather(), &mut text)
-            .unwrap_or_else(|error| {
-                kit::symptom(format!("the registry cannot be gathered: {error}"))
-            });
-        String::from_utf8(text).expect("the encoder writes UTF-8")
+        text(&self.registry.gather())
     }
 
     fn scraped(&self) -> Scrape {
-        Scrape::parse(&self.text())
-            .unwrap_or_else(|error| kit::symptom(format!("the scrape cannot be read: {error}")))
+        read(&self.text())
     }
+
+    fn scraped_for(&self, asked: &[&Asked]) -> Scrape {
+        let mut families = self.registry.gather();
+        families.retain(|family| {
+            asked.iter().any(|asked| {
+                let read = |end| asked.query.may_read(&format!("{}{end}", family.name()));
+                ["", "_bucket", "_sum", "_count"].into_iter().any(read)
+            })
+        });
+        read(&text(&families))
+    }
+}
+
+fn text(families: &[MetricFamily]) -> String {
+    let mut text = Vec::new();
+    TextEncoder::new()
+        .encode(families, &mut text)
+        .unwrap_or_else(|error| kit::symptom(format!("the registry cannot be gathered: {error}")));
+    String::from_utf8(text).expect("the encoder writes UTF-8")
+}
+
+fn read(text: &str) -> Scrape {
+    Scrape::parse(text)
+        .unwrap_or_else(|error| kit::symptom(format!("the scrape cannot be read: {error}")))
 }
 
 /// What is so on one server at the end.
@@ -347,7 +365,8 @@ struct Evening {
     ends_ms: i64,
 }
 
-fn for_each_evening(mut judge: impl FnMut(&Evening)) {
+/// Evenings, for these queries: of each scrape they hold what one of them may read.
+fn for_each_evening(asked: &[&Asked], mut judge: impl FnMut(&Evening)) {
     kit::seed::each(&SEEDS, |seed| {
         // Lives, gaps and limits are scaled down with the number of connections, so that a minute
         // has enough churn to be told, and that metrics with a series for each connection are told
@@ -380,7 +399,7 @@ fn for_each_evening(mut judge: impl FnMut(&Evening)) {
                 if second + SCRAPE < MINUTE_BEFORE {
                     return;
                 }
-                for sample in server.scraped().iter() {
+                for sample in server.scraped_for(asked).iter() {
                     let labels = (sample.labels.iter())
                         .chain([("job", "sockets"), ("instance", server.instance)])
                         .map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -439,9 +458,15 @@ impl Evening {
             },
             other => kit::symptom(format!("`{question}` gives a {}", other.value_type())),
         };
+        let shown = |value: f64| match value.fract() {
+            0.0 => format!("{value}"),
+            _ => format!("{value:.4}"),
+        };
         assert!(
             (found - truth).abs() <= margin * truth,
-            "{truth:.4} {what}; `{question}` says {found:.4}"
+            "{} {what}; `{question}` says {}",
+            shown(truth),
+            shown(found)
         );
     }
 }

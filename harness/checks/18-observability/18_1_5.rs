@@ -390,28 +390,42 @@ fn incomplete_metrics_are_errors() {
                 .collect()
         };
         let without = |name: &str| kept(&|line| !line.contains(name));
-        for (what, text) in [
-            ("an empty text", String::new()),
+        // What is missing is named, so that whoever reads the error knows where to look.
+        for (what, missing, text) in [
+            ("an empty text", "", String::new()),
             (
                 "a page of HTML",
+                "",
                 "<html>502 Bad Gateway</html>\n".to_owned(),
             ),
-            ("a pool without a queue gauge", without("pool_queue_depth")),
-            ("a pool without its tasks", without("pool_tasks")),
+            (
+                "a pool without a queue gauge",
+                "pool_queue_depth",
+                without("pool_queue_depth"),
+            ),
+            (
+                "a pool without its tasks",
+                "pool_tasks",
+                without("pool_tasks"),
+            ),
             (
                 "a pool without connections",
+                "db_connection_in_use_seconds",
                 without("db_connection_in_use_seconds"),
             ),
             (
                 "a pool without busy seconds",
+                "pool_worker_busy_seconds",
                 without("pool_worker_busy_seconds"),
             ),
             (
                 "one scrape",
+                "",
                 kept(&|line| line.starts_with('#') || line.ends_with(" 1762856400")),
             ),
             (
                 "a pool in which nothing ended",
+                "",
                 canonical
                     .lines()
                     .map(|line| match line.rsplit_once(' ') {
@@ -425,10 +439,14 @@ fn incomplete_metrics_are_errors() {
             ),
         ] {
             kit::step(format!("advising on {what}"));
-            if let Ok(advice) = advise(&text) {
-                kit::symptom(format!(
+            match advise(&text) {
+                Ok(advice) => kit::symptom(format!(
                     "{what} gives advice instead of an error: {advice:?}"
-                ));
+                )),
+                Err(error) => assert!(
+                    error.to_string().contains(missing),
+                    "{what} gives \"{error}\", and on-call looks for {missing} elsewhere"
+                ),
             }
         }
     });

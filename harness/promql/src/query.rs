@@ -6,6 +6,7 @@ use promql_parser::parser as pp;
 
 use crate::diagnostics::Diagnostic;
 use crate::dialect::Dialect;
+use crate::labels::{Labels, METRIC_NAME};
 use crate::locate;
 use crate::token::Tokens;
 use crate::tree::{self, Node};
@@ -67,6 +68,13 @@ impl Query {
         names
     }
 
+    /// Whether a selector of the query accepts this metric name, however it asks for names. What is
+    /// false for all the metrics of a scrape need not be stored to answer the query.
+    pub fn may_read(&self, metric: &str) -> bool {
+        let name = Labels::named::<&str, &str>(metric, []);
+        accepts(&self.root, &name)
+    }
+
     pub(crate) fn root(&self) -> &Node {
         &self.root
     }
@@ -83,6 +91,21 @@ fn collect_names<'a>(node: &'a Node, names: &mut Vec<&'a str>) {
     for child in node.children() {
         collect_names(child, names);
     }
+}
+
+fn accepts(node: &Node, name: &Labels) -> bool {
+    let of_node = match &node.kind {
+        tree::Kind::Selector(selector) | tree::Kind::Range { selector, .. } => {
+            let mut of_names = selector.matchers.iter().filter(|m| m.name == METRIC_NAME);
+            of_names.all(|matcher| matcher.accepts(name))
+        }
+        _ => false,
+    };
+    of_node
+        || node
+            .children()
+            .into_iter()
+            .any(|child| accepts(child, name))
 }
 
 /// Parses a normalized query, with the functions of every dialect.
@@ -155,5 +178,14 @@ mod tests {
     fn the_names_that_a_query_reads_are_known() {
         let query = Query::parse("rate(a[5m]) / b + {__name__=\"a\"} + {c=~\".+\"}").unwrap();
         assert_eq!(query.metric_names(), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_query_may_read_what_one_of_its_selectors_accepts_by_name() {
+        let reads = |text: &str, name: &str| Query::parse(text).unwrap().may_read(name);
+        assert!(reads("1 + max(rate(a[5m]))", "a") && !reads("1 + max(rate(a[5m]))", "ab"));
+        assert!(reads("a / ignoring(c) b{c=\"d\"}", "b"));
+        assert!(reads("{__name__=~\"a.\"}", "ab") && !reads("{__name__=~\"a.\"}", "a"));
+        assert!(reads("{c=\"d\"}", "anything") && !reads("vector(1)", "anything"));
     }
 }
