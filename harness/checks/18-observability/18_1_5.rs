@@ -374,6 +374,21 @@ fn limit_is_what_the_others_wait_for() {
                 truth.waiting_for_core,
                 truth.waiting_for_connection
             );
+            if truth.waiting_for_core > 0 || truth.waiting_for_connection > 0 {
+                return;
+            }
+            let metrics = crowded_at_the_last_scrape(&run.metrics, setup);
+            let found = advice(&metrics, name).limit;
+            assert!(
+                found == expected,
+                "{name}: {:.1} of {} cores and {:.1} of {} connections are busy on average, and \
+                 all of them at the moment of the last scrape, with three that wait for each; the \
+                 advice says {found:?}",
+                truth.cores_busy * f64::from(setup.cores),
+                setup.cores,
+                truth.connections_busy * f64::from(setup.connections),
+                setup.connections
+            );
         });
     });
 }
@@ -507,6 +522,31 @@ fn for_each_pool(mut judge: impl FnMut(&Drawn, &Setup, &str)) {
             );
         }
     });
+}
+
+/// A pool whose last scrape met a moment at which many wanted the same.
+fn crowded_at_the_last_scrape(metrics: &str, setup: &Setup) -> String {
+    let last = metrics
+        .lines()
+        .rfind(|line| line.starts_with("pool_queue_depth"))
+        .and_then(|line| line.rsplit(' ').next())
+        .unwrap_or("");
+    let shown = [
+        ("process_cpu_waiting", 3),
+        ("db_connections_in_use", setup.connections),
+        ("db_connection_waiters", 3),
+    ];
+    let lines = metrics.lines().map(|line| {
+        let mut words = line.split(' ');
+        let series = words.next().unwrap_or("");
+        match shown.iter().find(|(name, _)| *name == series) {
+            Some((name, value)) if words.next_back() == Some(last) => {
+                format!("{name} {value} {last}\n")
+            }
+            _ => format!("{line}\n"),
+        }
+    });
+    lines.collect()
 }
 
 fn advice(metrics: &str, name: &str) -> Advice {

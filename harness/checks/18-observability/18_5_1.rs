@@ -305,6 +305,28 @@ fn healthy_nights_are_left_alone() {
                 assert_eq!(night.trouble, Trouble::Nothing);
             },
         );
+        // Half as much to do again, and more than twice as much, and cores enough for it.
+        for factor in [1.4, 2.4] {
+            for_each_grown(
+                Story::Quiet,
+                &[(REQUESTS, factor), (TASKS, factor), (CPU, factor)],
+                |report, _, name| {
+                    assert!(
+                        report.symptom == Symptom::None
+                            && report.cause == Cause::Nothing
+                            && report.since.is_none()
+                            && report.evidence.is_empty(),
+                        "{name}: {factor} times as many requests come as in the beginning, and \
+                         with them go {factor} times as many tasks, and answers are as fast as \
+                         ever; the report says {:?}, {:?}, since {:?}, by {:?}",
+                        report.symptom,
+                        report.cause,
+                        report.since,
+                        report.evidence
+                    );
+                },
+            );
+        }
     });
 }
 
@@ -349,6 +371,12 @@ fn connections_that_are_used_up_have_a_reason() {
             report.cause
         );
         for_each(&[Story::SlowQuery, Story::ConnectionLeak], expect_cause);
+        // Some connections come back, so that queries go on.
+        for_each(&[Story::ConnectionLeak], |_, night, name| {
+            let metrics = with_queries_to_the_end(&night.metrics);
+            let name = &format!("{name}, and queries that go on");
+            expect_cause(self::report(&metrics, name), night, name);
+        });
     });
 }
 
@@ -369,6 +397,12 @@ fn what_is_on_no_panel_is_elsewhere() {
                 Story::TaskLeak,
                 Story::FailingDeploy,
             ],
+            expect_cause,
+        );
+        // Tasks that stay while the traffic grows, too, and far less.
+        for_each_grown(
+            Story::TaskLeak,
+            &[(REQUESTS, 1.3), (CPU, 1.3)],
             expect_cause,
         );
     });
@@ -624,6 +658,65 @@ fn for_each(stories: &[Story], judge: impl Fn(Report, Night, &str)) {
             judge(report(&night.metrics, &name), night, &name);
         }
     });
+}
+
+/// A night of a story from each seed, on which these panels are this many times as high from the
+/// ninth minute on.
+fn for_each_grown(story: Story, panels: &[(&str, f64)], judge: impl Fn(Report, Night, &str)) {
+    kit::seed::each(&SEEDS, |seed| {
+        let night = nights::of(story, seed.0);
+        let begins = samples(&night.metrics, LATENCY)[0].0;
+        let grown = night.metrics.lines().map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let [series, value, at] = words[..] else {
+                return format!("{line}\n");
+            };
+            let later = at.parse::<f64>().is_ok_and(|at| at >= begins + 480.0);
+            match (
+                panels.iter().find(|(panel, _)| *panel == series),
+                value.parse::<f64>(),
+            ) {
+                (Some((_, factor)), Ok(value)) if later => {
+                    format!("{series} {} {at}\n", value * factor)
+                }
+                _ => format!("{line}\n"),
+            }
+        });
+        let metrics: String = grown.collect();
+        let name = format!("an unseen night (seed {seed}, with more to do)");
+        judge(report(&metrics, &name), night, &name);
+    });
+}
+
+/// A night whose queries are seen to end to its end, as they were in the beginning.
+fn with_queries_to_the_end(metrics: &str) -> String {
+    let moments: Vec<f64> = samples(metrics, LATENCY)
+        .iter()
+        .map(|(at, _)| *at)
+        .collect();
+    let mut queries: Vec<(&str, Vec<&str>)> = Vec::new();
+    for line in metrics.lines().filter(|line| line.starts_with(QUERIES)) {
+        let mut words = line.split(' ');
+        let (series, value) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        match queries.last_mut() {
+            Some((last, values)) if *last == series => values.push(value),
+            _ => queries.push((series, vec![value])),
+        }
+    }
+    let mut text = String::new();
+    for line in metrics.lines() {
+        if !line.starts_with(QUERIES) {
+            text.push_str(&format!("{line}\n"));
+            continue;
+        }
+        // All of them where the first one was.
+        for (series, values) in queries.drain(..) {
+            for (at, value) in moments.iter().zip(values.iter().cycle()) {
+                text.push_str(&format!("{series} {value} {at}\n"));
+            }
+        }
+    }
+    text
 }
 
 fn report(metrics: &str, name: &str) -> Report {

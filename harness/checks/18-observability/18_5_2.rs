@@ -356,6 +356,12 @@ fn versions_are_compared_by_the_answer() {
         for_each(&[Story::Fails], |report, release, name| {
             expect_comparison(&report.compared, &side_by_side(&release.metrics), name);
         });
+        for_each(&[Story::Harmless], |_, release, name| {
+            let metrics = with_another_price_at_other_times(&release.metrics);
+            let name = &format!("{name}, with a price of an answer that falls with the time");
+            let report = self::report(&metrics, name);
+            expect_comparison(&report.compared, &side_by_side(&metrics), name);
+        });
     });
 }
 
@@ -402,6 +408,14 @@ fn incomplete_metrics_are_errors() {
             (
                 "a window without a deploy",
                 only(&|line| !line.contains("version=\"2.3.1\"")),
+            ),
+            (
+                "a window whose versions never ran at the same time",
+                only(&|line| {
+                    let time = line.rsplit(' ').next().and_then(|t| t.parse::<f64>().ok());
+                    !line.contains("version=\"2.3.0\"")
+                        || time.is_some_and(|time| time <= 1_763_042_400.0)
+                }),
             ),
             (
                 "a window without versions",
@@ -572,6 +586,37 @@ fn side_by_side(metrics: &str) -> Comparison {
         allocated: (new.allocated / new.answers) / (old.allocated / old.answers),
         failing: new.failed / new.answers - old.failed / old.answers,
     }
+}
+
+/// A dump in which an answer of either version costs more before both run, and less after it.
+fn with_another_price_at_other_times(metrics: &str) -> String {
+    let both: Vec<i64> = versions(metrics)
+        .into_iter()
+        .filter(|(_, moment)| moment.iter().all(|work| work.answers > 0.0))
+        .map(|(at, _)| at)
+        .collect();
+    let (Some(first), Some(last)) = (both.first(), both.last()) else {
+        unreachable!("versions of a rollout run side by side")
+    };
+    let of_line = |line: &str| -> Option<String> {
+        let (rest, at) = line.rsplit_once(' ')?;
+        let (series, value) = rest.rsplit_once(' ')?;
+        if !(series.starts_with(CPU) || series.starts_with(ALLOCATED)) {
+            return None;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "Unix time in seconds")]
+        let factor = match at.parse::<f64>().ok()? as i64 {
+            at if at < *first => 1.8,
+            at if at > *last => 0.6,
+            _ => 1.0,
+        };
+        let value: f64 = value.parse().ok()?;
+        Some(format!("{series} {} {at}\n", factor * value))
+    };
+    let lines = metrics.lines();
+    lines
+        .map(|line| of_line(line).unwrap_or_else(|| format!("{line}\n")))
+        .collect()
 }
 
 /// A deploy of each story from each seed.

@@ -96,7 +96,7 @@ pub enum AnalysisError {
     #[error("no two versions ran at the same time")]
     NoDeploy,
     /// The dump is shorter than its beginning and its end.
-    #[error("ten minutes are too few")]
+    #[error("the metrics are of less than ten minutes")]
     TooShort,
 }
 

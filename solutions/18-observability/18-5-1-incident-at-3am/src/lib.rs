@@ -86,7 +86,7 @@ pub enum AnalysisError {
     #[error("line {0}: the sample has no time")]
     Timeless(usize),
     /// The dump is shorter than its beginning and its end.
-    #[error("ten minutes are too few")]
+    #[error("the metrics are of less than ten minutes")]
     TooShort,
 }
 

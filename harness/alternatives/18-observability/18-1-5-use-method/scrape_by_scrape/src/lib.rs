@@ -49,7 +49,7 @@ pub enum AdviceError {
     /// The text is not in the format.
     #[error("could not read the metrics: {0}")]
     Metrics(#[from] ParseError),
-    /// A metric of the pool is missing.
+    /// This metric of the pool is missing.
     #[error("the metrics have no `{0}`")]
     Missing(&'static str),
     /// A sample has no time.
