@@ -207,7 +207,9 @@ fn every_request_is_counted_once_in_seconds() {
             all.sum
         );
         kit::time::paused(async {
-            let waiting = latency.timed(tokio::time::sleep(Duration::from_secs(1)));
+            let waiting = latency.timed(async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            });
             tokio::time::sleep(Duration::from_secs(60)).await;
             waiting.await;
         });
