@@ -8,6 +8,7 @@ use incident::sockets::{Fleet, Setup, Truth, What, simulate};
 use kit::answers::Answers;
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder as _, Registry, TextEncoder};
+use promql::lint::Rule;
 use promql::{Engine, Labels, Query, Storage, Value};
 use telemetry::metrics::{Kind, Scrape, lint};
 
@@ -57,6 +58,19 @@ fn eight_metrics_are_enough() {
             kit::symptom(format!(
                 "the scrape is not as Prometheus wants it: {finding}"
             ));
+        }
+        let kinds = scrape.families.iter();
+        let context = kinds.fold(promql::lint::Context::default(), |context, family| {
+            context.with_kind(&family.name, family.kind)
+        });
+        for question in QUESTIONS {
+            let findings = promql::lint(&query(question), &context);
+            if let Some(finding) = findings.iter().find(|of| of.rule == Rule::RateOfGauge) {
+                kit::symptom(format!(
+                    "`{question}` and the type of its metric do not agree: {}",
+                    finding.message
+                ));
+            }
         }
     });
 }

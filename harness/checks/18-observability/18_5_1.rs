@@ -13,6 +13,10 @@ const BRIEF: &str = "the night of the brief";
 /// The first sample of the canonical dump at which users notice, and the last sample.
 const NOTICED: f64 = 1_760_410_290.0;
 
+/// Seconds of a night from which a panel is scaled.
+const ALWAYS: f64 = 0.0;
+const BUSIER: f64 = 480.0;
+
 const REQUESTS: &str = "job:http_requests:rate1m";
 const LATENCY: &str = "job:http_request_duration_seconds:p99_1m";
 const ERRORS: &str = "job:http_request_errors:ratio1m";
@@ -305,28 +309,41 @@ fn healthy_nights_are_left_alone() {
                 assert_eq!(night.trouble, Trouble::Nothing);
             },
         );
+        let nothing = |seen: &str, report: Report, name: &str| {
+            assert!(
+                report.symptom == Symptom::None
+                    && report.cause == Cause::Nothing
+                    && report.since.is_none()
+                    && report.evidence.is_empty(),
+                "{name}: {seen}; the report says {:?}, {:?}, since {:?}, by {:?}",
+                report.symptom,
+                report.cause,
+                report.since,
+                report.evidence
+            );
+        };
         // Half as much to do again, and more than twice as much, and cores enough for it.
         for factor in [1.4, 2.4] {
-            for_each_grown(
+            let seen = format!(
+                "{factor} times as many requests come as in the beginning, and with them go \
+                 {factor} times as many tasks, and answers are as fast as ever"
+            );
+            for_each_scaled(
                 Story::Quiet,
                 &[(REQUESTS, factor), (TASKS, factor), (CPU, factor)],
-                |report, _, name| {
-                    assert!(
-                        report.symptom == Symptom::None
-                            && report.cause == Cause::Nothing
-                            && report.since.is_none()
-                            && report.evidence.is_empty(),
-                        "{name}: {factor} times as many requests come as in the beginning, and \
-                         with them go {factor} times as many tasks, and answers are as fast as \
-                         ever; the report says {:?}, {:?}, since {:?}, by {:?}",
-                        report.symptom,
-                        report.cause,
-                        report.since,
-                        report.evidence
-                    );
-                },
+                BUSIER,
+                |report, _, name| nothing(&seen, report, name),
             );
         }
+        for_each_scaled(
+            Story::Quiet,
+            &[(LATENCY, 8.0), (TASKS, 60.0)],
+            ALWAYS,
+            |report, _, name| {
+                let seen = "answers take 3 s at the 99th percentile, with 5,000 tasks, all night";
+                nothing(seen, report, name);
+            },
+        );
     });
 }
 
@@ -354,6 +371,19 @@ fn symptom_is_what_users_notice() {
                 assert!(
                     report.symptom == expected,
                     "{name}: {seen}; the report says {:?}",
+                    report.symptom
+                );
+            },
+        );
+        for_each_scaled(
+            Story::SlowDependency,
+            &[(LATENCY, 0.05)],
+            ALWAYS,
+            |report, night, name| {
+                let (expected, seen) = symptom_of(&night);
+                assert!(
+                    report.symptom == expected,
+                    "{name}: {seen}, which was some 20 ms; the report says {:?}",
                     report.symptom
                 );
             },
@@ -400,9 +430,10 @@ fn what_is_on_no_panel_is_elsewhere() {
             expect_cause,
         );
         // Tasks that stay while the traffic grows, too, and far less.
-        for_each_grown(
+        for_each_scaled(
             Story::TaskLeak,
             &[(REQUESTS, 1.3), (CPU, 1.3)],
+            BUSIER,
             expect_cause,
         );
     });
@@ -660,18 +691,23 @@ fn for_each(stories: &[Story], judge: impl Fn(Report, Night, &str)) {
     });
 }
 
-/// A night of a story from each seed, on which these panels are this many times as high from the
-/// ninth minute on.
-fn for_each_grown(story: Story, panels: &[(&str, f64)], judge: impl Fn(Report, Night, &str)) {
+/// A night of a story from each seed, on which these panels are this many times as high from a
+/// second on.
+fn for_each_scaled(
+    story: Story,
+    panels: &[(&str, f64)],
+    from: f64,
+    judge: impl Fn(Report, Night, &str),
+) {
     kit::seed::each(&SEEDS, |seed| {
         let night = nights::of(story, seed.0);
-        let begins = samples(&night.metrics, LATENCY)[0].0;
-        let grown = night.metrics.lines().map(|line| {
+        let from = from + samples(&night.metrics, LATENCY)[0].0;
+        let scaled = night.metrics.lines().map(|line| {
             let words: Vec<&str> = line.split(' ').collect();
             let [series, value, at] = words[..] else {
                 return format!("{line}\n");
             };
-            let later = at.parse::<f64>().is_ok_and(|at| at >= begins + 480.0);
+            let later = at.parse::<f64>().is_ok_and(|at| at >= from);
             match (
                 panels.iter().find(|(panel, _)| *panel == series),
                 value.parse::<f64>(),
@@ -682,8 +718,8 @@ fn for_each_grown(story: Story, panels: &[(&str, f64)], judge: impl Fn(Report, N
                 _ => format!("{line}\n"),
             }
         });
-        let metrics: String = grown.collect();
-        let name = format!("an unseen night (seed {seed}, with more to do)");
+        let metrics: String = scaled.collect();
+        let name = format!("an unseen night (seed {seed}, at another level)");
         judge(report(&metrics, &name), night, &name);
     });
 }
