@@ -267,7 +267,7 @@ fn rollback_begins_where_nothing_gets_worse() {
 #[test]
 fn harmless_deploys_are_left_alone() {
     kit::check(|| {
-        for_each(&[Story::Harmless, Story::Spike], |report, _, name| {
+        let harmless = |report: Report, name: &str| {
             assert!(
                 report.harm == Harm::None
                     && report.verdict == Verdict::NothingWrong
@@ -277,6 +277,16 @@ fn harmless_deploys_are_left_alone() {
                 report.harm,
                 report.verdict,
                 report.since
+            );
+        };
+        for_each(&[Story::Harmless, Story::Spike], |report, _, name| {
+            harmless(report, name)
+        });
+        for_each(&[Story::Harmless], |_, release, name| {
+            let name = &format!("{name}, where answers always take 3 s at the 99th percentile");
+            harmless(
+                self::report(&with_latency(&release.metrics, 8.0), name),
+                name,
             );
         });
     });
@@ -341,6 +351,13 @@ fn what_slows_both_versions_acquits_a_deploy() {
                             version needs what one of the old needs";
             expect_verdict(&report, &Verdict::Elsewhere, name, seen);
         });
+        for_each(&[Story::SlowAfter], |_, release, name| {
+            let name = &format!("{name}, where answers took 20 ms in the beginning");
+            let report = self::report(&with_latency(&release.metrics, 0.05), name);
+            let seen = "answers are slow, there are as many as before, and one of the new version \
+                        needs what one of the old needs";
+            expect_verdict(&report, &Verdict::Elsewhere, name, seen);
+        });
     });
 }
 
@@ -372,6 +389,11 @@ fn moments_of_deploy_and_harm_are_found() {
         expect_moments(&report(&canonical, BRIEF), &canonical, BRIEF);
         for_each(&[Story::SlowBefore], |report, release, name| {
             expect_moments(&report, &release.metrics, name);
+        });
+        for_each(&[Story::SlowAfter], |_, release, name| {
+            let metrics = back_to_an_earlier_version(&release.metrics);
+            let name = &format!("{name}, of 4.9.9 after 5.0.0");
+            expect_moments(&self::report(&metrics, name), &metrics, name);
         });
     });
 }
@@ -586,6 +608,38 @@ fn side_by_side(metrics: &str) -> Comparison {
         allocated: (new.allocated / new.answers) / (old.allocated / old.answers),
         failing: new.failed / new.answers - old.failed / old.answers,
     }
+}
+
+/// A dump of a service whose answers take so many times as long, from its beginning to its end.
+fn with_latency(metrics: &str, factor: f64) -> String {
+    let lines = metrics
+        .lines()
+        .map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+            [LATENCY, value, at] => {
+                let value: f64 = value.parse().expect("the simulator writes numbers");
+                format!("{LATENCY} {} {at}\n", value * factor)
+            }
+            _ => format!("{line}\n"),
+        });
+    lines.collect()
+}
+
+/// A dump whose new version has the lower number.
+fn back_to_an_earlier_version(metrics: &str) -> String {
+    let scrape = Scrape::parse(metrics).expect("dumps are well-formed");
+    let version =
+        |sample: &telemetry::metrics::Sample| sample.labels.get("version").map(str::to_owned);
+    let mut samples: Vec<_> = scrape.samples(ANSWERED).collect();
+    samples.sort_by_key(|sample| sample.timestamp.map(|at| at.as_millis()));
+    let (Some(old), Some(new)) = (
+        samples.first().and_then(|sample| version(sample)),
+        samples.last().and_then(|sample| version(sample)),
+    ) else {
+        unreachable!("samples of instances have versions")
+    };
+    metrics
+        .replace(&format!("version=\"{old}\""), "version=\"5.0.0\"")
+        .replace(&format!("version=\"{new}\""), "version=\"4.9.9\"")
 }
 
 /// A dump in which an answer of either version costs more before both run, and less after it.
