@@ -22,7 +22,8 @@ const SWEEP: u64 = 30;
 const MICROS: u64 = 1_000_000;
 /// Seconds of an evening; rates are of the last minute of it.
 const EVENING: u32 = 120;
-const MINUTE_BEFORE: u64 = 60;
+const MINUTE: u64 = 60;
+const MINUTE_BEFORE: u64 = EVENING as u64 - MINUTE;
 /// A crowd is there from the beginning, writes and leaves: after the last scrape before that minute,
 /// and before it.
 const CROWD: u32 = 60;
@@ -114,10 +115,16 @@ fn churn_is_told_in_both_directions() {
     kit::check(|| {
         let (opened, closed) = (query("opened_per_second"), query("closed_per_second"));
         for_each_evening(&[&opened, &closed], |evening| {
-            let truth = evening.per_second(|truth| truth.opened);
-            evening.expect(&opened, truth, 0.06, "connections a second are opened");
-            let truth = evening.per_second(|truth| truth.closed);
-            evening.expect(&closed, truth, 0.06, "connections a second are closed");
+            evening.expect_rate(
+                &opened,
+                |truth| truth.opened,
+                "connections a second are opened",
+            );
+            evening.expect_rate(
+                &closed,
+                |truth| truth.closed,
+                "connections a second are closed",
+            );
         });
     });
 }
@@ -127,10 +134,12 @@ fn messages_are_told_in_both_directions() {
     kit::check(|| {
         let (received, sent) = (query("received_per_second"), query("sent_per_second"));
         for_each_evening(&[&received, &sent], |evening| {
-            let truth = evening.per_second(|truth| truth.received);
-            evening.expect(&received, truth, 0.06, "messages a second come in");
-            let truth = evening.per_second(|truth| truth.sent);
-            evening.expect(&sent, truth, 0.06, "messages a second go out");
+            evening.expect_rate(
+                &received,
+                |truth| truth.received,
+                "messages a second come in",
+            );
+            evening.expect_rate(&sent, |truth| truth.sent, "messages a second go out");
         });
     });
 }
@@ -365,8 +374,9 @@ fn read(text: &str) -> Scrape {
 /// What is so on one server at the end.
 struct Now {
     truth: Truth,
-    /// A minute before.
+    /// A minute before, and at the first scrape after that.
     before: Truth,
+    first_scraped: Truth,
     idle: u64,
     descriptors: u64,
     max_descriptors: u32,
@@ -400,10 +410,14 @@ fn for_each_evening(asked: &[&Asked], mut judge: impl FnMut(&Evening)) {
                 setup.connections
             ));
             let mut server = Server::start(setup, instance).with_crowd();
-            let (mut before, mut swept) = (Truth::default(), (0, 0));
+            let (mut before, mut first_scraped) = (Truth::default(), Truth::default());
+            let mut swept = (0, 0);
             server.run_to_the_end(|server, second| {
                 if second == MINUTE_BEFORE {
                     before = server.truth();
+                }
+                if second == MINUTE_BEFORE + SCRAPE {
+                    first_scraped = server.truth();
                 }
                 if second.is_multiple_of(SWEEP) {
                     let idle = server.fleet.idle_longer_than(3_600.0) as u64;
@@ -427,6 +441,7 @@ fn for_each_evening(asked: &[&Asked], mut judge: impl FnMut(&Evening)) {
             servers.push(Now {
                 truth: server.truth(),
                 before,
+                first_scraped,
                 idle: swept.0,
                 descriptors: swept.1,
                 max_descriptors: setup.max_descriptors,
@@ -445,17 +460,43 @@ impl Evening {
         self.servers.iter().map(of).sum::<u64>() as f64
     }
 
-    /// The mean over the last minute.
-    fn per_second(&self, of: impl Fn(&Truth) -> u64) -> f64 {
-        self.sum(|now| of(&now.truth) - of(&now.before)) / 60.0
+    /// A minute of four scrapes holds three distances: a query that knows the fourth by an offset
+    /// and one that takes the three for the whole minute are both right.
+    fn expect_rate(&self, query: &Asked, of: impl Fn(&Truth) -> u64, what: &str) {
+        let since = |then: fn(&Now) -> &Truth, seconds: u64| {
+            self.sum(|now| of(&now.truth) - of(then(now))) / seconds as f64
+        };
+        let minute = since(|now| &now.before, MINUTE);
+        let scraped = since(|now| &now.first_scraped, MINUTE - SCRAPE);
+        let found = self.answer(query);
+        assert!(
+            [minute, scraped]
+                .iter()
+                .any(|truth| (found - truth).abs() <= 0.06 * truth),
+            "{} {what}; `{}` says {}",
+            shown(minute),
+            query.question,
+            shown(found)
+        );
     }
 
     fn expect(&self, query: &Asked, truth: f64, margin: f64, what: &str) {
+        let found = self.answer(query);
+        assert!(
+            (found - truth).abs() <= margin * truth,
+            "{} {what}; `{}` says {}",
+            shown(truth),
+            query.question,
+            shown(found)
+        );
+    }
+
+    fn answer(&self, query: &Asked) -> f64 {
         let question = query.question;
         let answer = Engine::default()
             .instant(&self.storage, &query.query, self.ends_ms)
             .unwrap_or_else(|error| kit::symptom(format!("`{question}`: {error}")));
-        let found = match &answer.value {
+        match &answer.value {
             Value::Scalar(point) => point.value,
             Value::Vector(samples) => match samples.as_slice() {
                 [one] if one.labels.is_empty() => one.value,
@@ -471,17 +512,14 @@ impl Evening {
                 )),
             },
             other => kit::symptom(format!("`{question}` gives a {}", other.value_type())),
-        };
-        let shown = |value: f64| match value.fract() {
-            0.0 => format!("{value}"),
-            _ => format!("{value:.4}"),
-        };
-        assert!(
-            (found - truth).abs() <= margin * truth,
-            "{} {what}; `{question}` says {}",
-            shown(truth),
-            shown(found)
-        );
+        }
+    }
+}
+
+fn shown(value: f64) -> String {
+    match value.fract() {
+        0.0 => format!("{value}"),
+        _ => format!("{value:.4}"),
     }
 }
 

@@ -289,6 +289,12 @@ fn harmless_deploys_are_left_alone() {
                 name,
             );
         });
+        for_each(&[Story::Harmless], |_, release, name| {
+            let metrics = with_dearer_answers_of_the_new_version(&release.metrics);
+            let name =
+                &format!("{name}, with twice the processor for an answer of the new version");
+            harmless(self::report(&metrics, name), name);
+        });
     });
 }
 
@@ -624,22 +630,39 @@ fn with_latency(metrics: &str, factor: f64) -> String {
     lines.collect()
 }
 
-/// A dump whose new version has the lower number.
-fn back_to_an_earlier_version(metrics: &str) -> String {
+/// The version of the beginning, and that of the end.
+fn old_and_new(metrics: &str) -> [String; 2] {
     let scrape = Scrape::parse(metrics).expect("dumps are well-formed");
-    let version =
-        |sample: &telemetry::metrics::Sample| sample.labels.get("version").map(str::to_owned);
     let mut samples: Vec<_> = scrape.samples(ANSWERED).collect();
     samples.sort_by_key(|sample| sample.timestamp.map(|at| at.as_millis()));
-    let (Some(old), Some(new)) = (
-        samples.first().and_then(|sample| version(sample)),
-        samples.last().and_then(|sample| version(sample)),
-    ) else {
-        unreachable!("samples of instances have versions")
-    };
+    [samples.first(), samples.last()].map(|sample| {
+        let version = sample.and_then(|sample| sample.labels.get("version"));
+        version.expect("instances have versions").to_owned()
+    })
+}
+
+/// A dump whose new version has the lower number.
+fn back_to_an_earlier_version(metrics: &str) -> String {
+    let [old, new] = old_and_new(metrics);
     metrics
         .replace(&format!("version=\"{old}\""), "version=\"5.0.0\"")
         .replace(&format!("version=\"{new}\""), "version=\"4.9.9\"")
+}
+
+/// A dump whose new version takes twice as much of the processor.
+fn with_dearer_answers_of_the_new_version(metrics: &str) -> String {
+    let [_, new] = old_and_new(metrics);
+    let of_new = format!("version=\"{new}\"");
+    let lines = metrics
+        .lines()
+        .map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+            [series, value, at] if series.starts_with(CPU) && series.contains(&of_new) => {
+                let value: f64 = value.parse().expect("the simulator writes numbers");
+                format!("{series} {} {at}\n", 2.0 * value)
+            }
+            _ => format!("{line}\n"),
+        });
+    lines.collect()
 }
 
 /// A dump in which an answer of either version costs more before both run, and less after it.
