@@ -135,7 +135,13 @@ fn every_alert_says_what_it_is() {
 
 #[test]
 fn slow_answers_wake_somebody() {
-    judge_all(&[Hour::SlowPayments, Hour::SlowMinute]);
+    judge_all(&[
+        Hour::SlowPayments,
+        Hour::SomeSlowPayments,
+        Hour::SlowMinute,
+        Hour::SlowerPayments,
+        Hour::SlowCanary,
+    ]);
 }
 
 #[test]
@@ -145,6 +151,7 @@ fn errors_are_told_by_their_share() {
         Hour::ManyErrors,
         Hour::ManyErrorsAtNight,
         Hour::BadInstance,
+        Hour::FailingCanary,
         Hour::FailedCanary,
     ]);
 }
@@ -156,7 +163,7 @@ fn saturation_is_told_and_wakes_nobody() {
 
 #[test]
 fn traffic_is_held_against_its_baseline() {
-    judge_all(&[Hour::Surge, Hour::Double, Hour::Burst]);
+    judge_all(&[Hour::Surge, Hour::Double, Hour::Burst, Hour::Lull]);
 }
 
 #[test]
@@ -174,6 +181,7 @@ fn pages_are_right_and_none_is_missing() {
             let mut of_all = Score::default();
             let mut table = String::new();
             for (nth, hour) in Hour::ALL.into_iter().enumerate() {
+                kit::step(format!("playing {hour:?}"));
                 let scenario = scenario(hour, seed.derive(nth as u64).0);
                 let drill = played(&alerting, &scenario);
                 of_pages.add_scenario(&drill, &scenario, &pages);

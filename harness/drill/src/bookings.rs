@@ -38,8 +38,20 @@ pub enum Hour {
     FullMinute,
     /// One instance of three gets a release of which every fourth answer fails, for a minute.
     FailedCanary,
+    /// Hardly any traffic for eight minutes, and the usual traffic again.
+    Lull,
+    /// Payments take longer, and the p99 stays below a second.
+    SlowerPayments,
+    /// One instance of three gets few requests, and many of these are slow: three answers of the
+    /// service in a thousand.
+    SlowCanary,
+    /// One instance of three gets few requests, and almost half of these fail: two percent of all
+    /// answers.
+    FailingCanary,
     /// One answer in twenty waits for payments, for twenty minutes.
     SlowPayments,
+    /// Two answers in a hundred take somewhat more than a second.
+    SomeSlowPayments,
     /// Seven to nine percent of the answers fail.
     ManyErrors,
     /// The same, at night: few requests.
@@ -56,7 +68,7 @@ pub enum Hour {
 
 impl Hour {
     /// All of them, those in which nothing has to be said first.
-    pub const ALL: [Hour; 15] = [
+    pub const ALL: [Hour; 20] = [
         Hour::Quiet,
         Hour::Busy,
         Hour::Double,
@@ -65,11 +77,16 @@ impl Hour {
         Hour::SlowMinute,
         Hour::FullMinute,
         Hour::FailedCanary,
+        Hour::Lull,
+        Hour::SlowerPayments,
+        Hour::SlowCanary,
         Hour::SlowPayments,
+        Hour::SomeSlowPayments,
         Hour::ManyErrors,
         Hour::ManyErrorsAtNight,
         Hour::SomeErrors,
         Hour::BadInstance,
+        Hour::FailingCanary,
         Hour::LeakedConnections,
         Hour::Surge,
     ];
@@ -87,6 +104,10 @@ const DURATION: f64 = 4_500.0;
 /// When rules begin to be evaluated.
 const EVALUATED_FROM: f64 = 2_700.0;
 
+const INSTANCES: usize = 3;
+/// The share of the requests that an instance gets which is being tried out.
+const OF_THE_CANARY: f64 = 0.05;
+
 const MINUTE: i64 = 60_000;
 
 /// An hour made from a seed. Its metrics are `requests_total` and `requests_failed_total`,
@@ -98,7 +119,7 @@ pub fn scenario(hour: Hour, seed: u64) -> Scenario {
         Hour::Busy => chance.between(36.0, 39.0),
         Hour::ManyErrorsAtNight => chance.between(6.5, 7.5),
         Hour::Surge => chance.between(5.5, 7.5),
-        Hour::SomeErrors => chance.between(17.0, 20.0),
+        Hour::SomeErrors | Hour::SomeSlowPayments => chance.between(17.0, 20.0),
         _ => chance.between(9.5, 12.5),
     };
     let mut load = Load::constant(rate).noise(0.04);
@@ -113,6 +134,7 @@ pub fn scenario(hour: Hour, seed: u64) -> Scenario {
         allocation_factor: 1.0,
         error_share,
     };
+    let mut alone = None;
     // As if the second instance came after the end of the world.
     let only_one = 1e6;
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
@@ -139,7 +161,7 @@ pub fn scenario(hour: Hour, seed: u64) -> Scenario {
         }
         Hour::SlowMinute => {
             let share = chance.between(0.53, 0.59);
-            faults.push((slow_payments(share), 60.0));
+            faults.push((slow_payments(share, 2.2), 60.0));
             happened.push((BEGINS, "payments are slow".into()));
             happened.push((BEGINS + 60.0, "payments are fast again".into()));
             "payments are slow for a minute".to_owned()
@@ -169,9 +191,47 @@ pub fn scenario(hour: Hour, seed: u64) -> Scenario {
             happened.push((BEGINS + 60.0, "it is taken back".into()));
             "a release on one instance, taken back after a minute".to_owned()
         }
+        Hour::Lull => {
+            let lasts = 480.0;
+            load = load.spike(BEGINS, chance.between(0.22, 0.26), lasts);
+            happened.push((BEGINS, "a quarter of the traffic".into()));
+            happened.push((BEGINS + lasts, "the usual traffic".into()));
+            "a lull of eight minutes, and the usual traffic again".to_owned()
+        }
+        Hour::SlowerPayments => {
+            let share = chance.between(0.36, 0.44);
+            faults.push((slow_payments(share, 0.55), LASTS));
+            happened.push((BEGINS, "payments take half a second more".into()));
+            happened.push((BEGINS + LASTS, "payments are as fast as before".into()));
+            "payments take longer, and the p99 is below a second".to_owned()
+        }
+        Hour::SlowCanary => {
+            alone = Some(slow_payments(chance.between(0.5, 0.6), 5.0));
+            happened.push((BEGINS, "an instance with few requests is slow".into()));
+            happened.push((BEGINS + LASTS, "it is as fast as the others".into()));
+            "an instance that gets few requests is slow: 0.3 % of all answers".to_owned()
+        }
+        Hour::FailingCanary => {
+            let share = chance.between(0.42, 0.46);
+            let of_all = percent(share * OF_THE_CANARY);
+            alone = Some(release(share, 15.0));
+            happened.push((
+                BEGINS,
+                format!("an instance with few requests fails: {of_all} of all"),
+            ));
+            happened.push((BEGINS + LASTS, "it fails no more".into()));
+            format!("an instance that gets few requests fails: {of_all} of all answers")
+        }
+        Hour::SomeSlowPayments => {
+            let share = chance.between(0.17, 0.18);
+            faults.push((slow_payments(share, 1.4), LASTS));
+            happened.push((BEGINS, "payments take a second and a half".into()));
+            happened.push((BEGINS + LASTS, "payments are fast again".into()));
+            "two answers in a hundred take 1.4 s".to_owned()
+        }
         Hour::SlowPayments => {
             let share = chance.between(0.36, 0.44);
-            faults.push((slow_payments(share), LASTS));
+            faults.push((slow_payments(share, 2.2), LASTS));
             if chance.happens(0.5) {
                 deploys.push(Deploy::new(BEGINS + 200.0, "5.2.8"));
             }
@@ -231,22 +291,36 @@ pub fn scenario(hour: Hour, seed: u64) -> Scenario {
         }
     };
 
-    let mut setup = Setup::new(service(), load, seed)
-        .lasting(DURATION)
-        .metrics_only();
-    setup.begins += 86_400 * i64::try_from(chance.whole(0, 200)).expect("a few months");
-    setup.deploys = deploys;
-    setup.jobs = jobs;
-    setup.scenarios = faults
-        .into_iter()
-        .map(|(fault, lasts)| Happening::new(fault, BEGINS).lasting(lasts))
-        .collect();
-    let run = simulate(&setup);
-    let at = |seconds: f64| setup.begins * 1_000 + milliseconds(seconds);
+    let begins = Setup::new(service(1), load.clone(), seed).begins
+        + 86_400 * i64::try_from(chance.whole(0, 200)).expect("a few months");
+    let play = |instances: usize, load: Load, faults: Vec<(Fault, f64)>, seed: u64| {
+        let mut setup = Setup::new(service(instances), load, seed)
+            .beginning(begins)
+            .lasting(DURATION)
+            .metrics_only();
+        setup.deploys.clone_from(&deploys);
+        setup.jobs.clone_from(&jobs);
+        setup.scenarios = faults
+            .into_iter()
+            .map(|(fault, lasts)| Happening::new(fault, BEGINS).lasting(lasts))
+            .collect();
+        simulate(&setup)
+    };
+    let runs = match alone {
+        None => vec![play(INSTANCES, load, faults, seed)],
+        Some(fault) => {
+            let few = Load::constant(rate * OF_THE_CANARY).noise(0.04);
+            vec![
+                play(INSTANCES - 1, load, faults, seed),
+                play(1, few, vec![(fault, LASTS)], seed ^ 0xCA_0A21 << 32),
+            ]
+        }
+    };
+    let at = |seconds: f64| begins * 1_000 + milliseconds(seconds);
     let (due, allowed) = expected(hour, at(BEGINS), at(BEGINS + LASTS));
     Scenario {
         title,
-        storage: exposed(&run),
+        storage: exposed(&runs),
         within: Span::new(at(EVALUATED_FROM), at(DURATION)),
         origin_ms: at(BEGINS),
         happened: happened
@@ -292,32 +366,40 @@ fn expected(hour: Hour, begins_ms: i64, ends_ms: i64) -> (Vec<Due>, Vec<Allowed>
         | Hour::Burst
         | Hour::Release
         | Hour::SlowMinute
-        | Hour::FullMinute => (vec![], vec![]),
+        | Hour::FullMinute
+        | Hour::Lull
+        | Hour::SlowerPayments
+        | Hour::SlowCanary => (vec![], vec![]),
         Hour::FailedCanary => (vec![], vec![may("errors", "warning")]),
-        Hour::SlowPayments => (vec![due("latency", "critical", 12)], vec![]),
+        Hour::SlowPayments | Hour::SomeSlowPayments => {
+            (vec![due("latency", "critical", 12)], vec![])
+        }
         Hour::ManyErrors | Hour::ManyErrorsAtNight => (
             vec![due("errors", "critical", 10)],
             vec![may("errors", "warning")],
         ),
-        Hour::SomeErrors | Hour::BadInstance => (vec![due("errors", "warning", 15)], vec![]),
+        Hour::SomeErrors | Hour::BadInstance | Hour::FailingCanary => {
+            (vec![due("errors", "warning", 15)], vec![])
+        }
         Hour::LeakedConnections => (vec![due("saturation", "warning", 20)], vec![]),
         Hour::Surge => (vec![due("traffic", "warning", 10)], vec![]),
     }
 }
 
-fn slow_payments(share: f64) -> Fault {
+/// Of the payments, a share takes some seconds.
+fn slow_payments(share: f64, median: f64) -> Fault {
     Fault::SlowDependency {
         dependency: "payments".into(),
         share,
-        median: 2.2,
-        sigma: 0.25,
+        median,
+        sigma: if median < 2.0 { 0.12 } else { 0.25 },
     }
 }
 
-fn service() -> Service {
+fn service(instances: usize) -> Service {
     let about = Time::about;
     Service::new(JOB)
-        .instances(3)
+        .instances(instances)
         .cores(2)
         .version("5.2.7")
         .tier(Tier::new("http", 64).queue(256))
@@ -345,9 +427,9 @@ fn service() -> Service {
         .errors(0.0015)
 }
 
-/// The metrics of a run under the names of the service's endpoint, summed over what it does not
+/// The metrics of some runs under the names of the service's endpoint, summed over what it does not
 /// tell apart.
-fn exposed(run: &Run) -> Storage {
+fn exposed(runs: &[Run]) -> Storage {
     type Samples = BTreeMap<i64, f64>;
     let mut exposed: BTreeMap<Labels, Samples> = BTreeMap::new();
     let mut add = |labels: Labels, samples: &[(i64, f64)], sign: f64| {
@@ -356,7 +438,7 @@ fn exposed(run: &Run) -> Storage {
             *into.entry(at).or_insert(0.0) += sign * value;
         }
     };
-    for series in run.series() {
+    for series in runs.iter().flat_map(Run::series) {
         let label = |name: &str| series.labels().get(name).unwrap_or_default();
         let target = [("job", JOB), ("instance", label("instance"))];
         let named = |name: &str| Labels::named(name, target);
@@ -473,6 +555,28 @@ mod tests {
             assert_eq!(at(Hour::LeakedConnections, free, 900), 0.0);
             assert!(at(Hour::LeakedConnections, ERRORS, 900) < 0.01);
             assert!(at(Hour::LeakedConnections, P99, 900) < 1.0);
+            let slower = at(Hour::SlowerPayments, P99, 900);
+            assert!((0.7..0.97).contains(&slower), "{slower}");
+            let some_slow = at(Hour::SomeSlowPayments, P99, 900);
+            assert!((1.4..1.95).contains(&some_slow), "{some_slow}");
+            let lull = "sum(rate(requests_total[2m])) / min_over_time(\
+                        sum(rate(requests_total[2m]))[30m:1m])";
+            assert!(at(Hour::Lull, lull, 620) > 3.3);
+            assert!(at(Hour::Lull, surge, 620) < 1.5);
+        }
+    }
+
+    #[test]
+    fn what_an_instance_with_few_requests_does_is_little_of_the_whole() {
+        let own = "histogram_quantile(0.99, rate(request_duration_seconds_bucket[5m]))";
+        let ratio = "rate(requests_failed_total[5m]) / rate(requests_total[5m])";
+        for seed in [1, 2, 3] {
+            let at = |hour, query: &str| value(&scenario(hour, seed), query, 900);
+            assert!(at(Hour::SlowCanary, P99) < 0.5);
+            assert!(at(Hour::SlowCanary, &format!("avg({own})")) > 1.5);
+            let errors = at(Hour::FailingCanary, ERRORS);
+            assert!((0.015..0.03).contains(&errors), "{errors}");
+            assert!(at(Hour::FailingCanary, &format!("avg({ratio})")) > 0.1);
         }
     }
 
