@@ -42,11 +42,13 @@ fn main() {
     println!("against {version}");
     let folder = tempfile::tempdir().expect("a temporary folder");
     match quantile(&folder, dialect) {
-        Ok(ratio) => println!("p99 by instance, 10,000 series, 240 steps: Prometheus {ratio}"),
+        Ok(ratio) => println!(
+            "p99 by instance, 10,000 series, 240 steps: times as long in Prometheus: {ratio}"
+        ),
         Err(error) => println!("not run: could not ask a server: {error}"),
     }
     let ratio = rules(&folder, dialect);
-    println!("a day of 50 rules at 15 s: Prometheus {ratio}");
+    println!("a day of 50 rules at 15 s: times as long in promtool: {ratio}");
 }
 
 fn version() -> Option<(String, Dialect)> {
