@@ -582,7 +582,7 @@ fn judge_storm(lines: &[Value], place: &str) {
                     none.len(),
                     shown(none)
                 ),
-                None => format!("its own are:\n{}", shown(&found)),
+                None => format!("its own are:\n{}", shown(found)),
             }
         );
     }
