@@ -187,6 +187,20 @@ fn panels_have_a_query_and_three_colors() {
     });
 }
 
+/// Whether two panels have the same queries, whatever their titles and thresholds.
+fn asks_the_same(board: &Board, one: usize, other: usize) -> bool {
+    let [one, other] = [one, other].map(|panel| {
+        let targets = board.dashboard().panels[panel].targets.iter();
+        let mut asked: Vec<String> = targets
+            .filter(|target| !target.hidden)
+            .map(|target| target.expression.split_whitespace().collect())
+            .collect();
+        asked.sort();
+        asked
+    });
+    one == other
+}
+
 #[test]
 fn first_row_is_three_lights() {
     kit::check(|| {
@@ -202,8 +216,14 @@ fn first_row_is_three_lights() {
         }
         let scene = Scene::of(Case::Quiet, 11);
         let watched = scene.watch(&board);
-        for &panel in row {
+        for (nth, &panel) in row.iter().enumerate() {
             let shown = &board.dashboard().panels[panel];
+            if let Some(&twin) = row[..nth]
+                .iter()
+                .find(|&&other| asks_the_same(&board, other, panel))
+            {
+                kit::symptom(format!("{shown} asks what {} asks", board.name(twin)));
+            }
             if let Some(row) = shown.row
                 && board.dashboard().rows[row].collapsed
             {
@@ -221,7 +241,10 @@ fn first_row_is_three_lights() {
                 scene.fail(
                     &watched,
                     &[panel],
-                    &format!("{shown} shows {} while all is well", seen.face),
+                    &format!(
+                        "{shown} shows {} ({}) while all is well",
+                        seen.face, seen.text
+                    ),
                     None,
                 );
             }
@@ -312,7 +335,10 @@ fn slow_tasks_are_seen() {
 
 #[test]
 fn failing_tasks_are_seen() {
-    kit::check(|| is_seen(Case::Errors, &[33, 34]));
+    kit::check(|| {
+        is_seen(Case::Errors, &[33, 34]);
+        is_seen(Case::Timeouts, &[38]);
+    });
 }
 
 #[test]
@@ -519,7 +545,7 @@ fn no_panel_is_decorative() {
         if let Some(&panel) = silent.first() {
             kit::symptom(format!(
                 "{} is never yellow or red: not without workers, cores or connections, not with a \
-                 slow store, bursts, failing tasks or silence",
+                 slow store, bursts, failing tasks, timeouts or silence",
                 board.name(panel)
             ));
         }

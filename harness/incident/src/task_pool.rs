@@ -68,11 +68,14 @@ pub enum Case {
     Errors,
     /// Nobody submits anything any more.
     Silence,
+    /// The store never answers one call in 150: these tasks time out, and the others are as quick as
+    /// ever.
+    Timeouts,
 }
 
 impl Case {
     /// Every case, the healthy ones first.
-    pub const ALL: [Case; 13] = [
+    pub const ALL: [Case; 14] = [
         Case::Quiet,
         Case::Busy,
         Case::Night,
@@ -86,6 +89,7 @@ impl Case {
         Case::Bursts,
         Case::Errors,
         Case::Silence,
+        Case::Timeouts,
     ];
 
     /// Whether users get what they were promised all the time.
@@ -112,6 +116,7 @@ impl Case {
             Case::Bursts => "every 40 s many tasks are submitted at once",
             Case::Errors => "a release whose tasks fail more often",
             Case::Silence => "nobody submits anything any more",
+            Case::Timeouts => "the store never answers one call in 150",
         }
     }
 }
@@ -182,6 +187,8 @@ pub fn drawn(case: Case, seed: u64) -> Setup {
     let used = match case {
         Case::Busy => chance.between(0.76, 0.80),
         Case::Night => chance.between(0.10, 0.14),
+        // Who waits for the store holds a worker; there are some to spare.
+        Case::Timeouts => chance.between(0.36, 0.40),
         _ => chance.between(0.48, 0.56),
     };
     let rate = most * used;
@@ -224,6 +231,12 @@ pub fn drawn(case: Case, seed: u64) -> Setup {
         }),
         Case::Errors => Some(bad(1.0, chance.between(0.008, 0.010))),
         Case::Silence => Some(Fault::TrafficSurge { factor: 0.0 }),
+        Case::Timeouts => Some(Fault::SlowDependency {
+            dependency: STORE.into(),
+            share: 1.0 / 150.0,
+            median: 60.0,
+            sigma: 0.1,
+        }),
     };
 
     let service = Service::new("thumbnailer")
@@ -239,7 +252,7 @@ pub fn drawn(case: Case, seed: u64) -> Setup {
             Step::compute(compute),
             Step::query("thumbnails", QUERY, query),
         ]))
-        .deadline(8.0)
+        .deadline(if case == Case::Timeouts { 1.5 } else { 8.0 })
         .errors(chance.between(0.0004, 0.0012))
         .bounds(BOUNDS);
     #[expect(clippy::cast_precision_loss, reason = "one or two instances")]
@@ -279,7 +292,7 @@ pub fn simulate(case: Case, seed: u64) -> Run {
     let run = service::simulate(&setup);
     Run {
         case,
-        series: exposed(&run),
+        series: exposed(&run, &setup),
         setup,
     }
 }
@@ -486,15 +499,37 @@ static NAMES: [(&str, Family); 21] = [
     ),
 ];
 
-/// The series under the pool's names.
-fn exposed(run: &service::Run) -> Vec<Series> {
+/// The series under the pool's names. Processes have run for as long as `process_start_time_seconds`
+/// says, and their counters as well.
+fn exposed(run: &service::Run, setup: &Setup) -> Vec<Series> {
+    #[expect(clippy::cast_precision_loss, reason = "Unix time in seconds")]
+    let begins = setup.begins as f64;
+    let started: BTreeMap<&str, f64> = run
+        .series()
+        .filter(|series| series.name() == "process_start_time_seconds")
+        .filter_map(|series| {
+            let &(_, started) = series.samples().first()?;
+            Some((series.labels().get("instance")?, started))
+        })
+        .collect();
+    let until_ms = setup.begins * 1_000 + millis(STARTS_AT);
+    let aged = |series: Series| -> Series {
+        let instance = series.labels().get("instance").unwrap_or_default();
+        let age = started
+            .get(instance)
+            .map_or(0.0, |started| begins - started);
+        match series.family().kind {
+            Kind::Counter | Kind::Histogram => series.counting_since(age, until_ms),
+            _ => series,
+        }
+    };
     let mut series: Vec<Series> = run
         .series()
         .filter_map(|series| {
             let (_, family) = NAMES
                 .iter()
                 .find(|(name, _)| *name == series.family().name)?;
-            Some(series.exposed_as(family, &["le", "version"]))
+            Some(aged(series.exposed_as(family, &["le", "version"])))
         })
         .collect();
     // Every status is counted from the start of a process, whether it has happened yet or not.
@@ -524,12 +559,8 @@ fn exposed(run: &service::Run) -> Vec<Series> {
                 ("job", process.labels().get("job").unwrap_or_default()),
                 ("status", status),
             ]);
-            series.push(Series::of(
-                &TASKS,
-                "_total",
-                labels,
-                counts.into_iter().collect(),
-            ));
+            let counts = counts.into_iter().collect();
+            series.push(aged(Series::of(&TASKS, "_total", labels, counts)));
         }
     }
     registry::sort(&mut series);
@@ -644,6 +675,44 @@ mod tests {
                 let lost = increase(&run, "worker_pool_tasks_total", rejected, 700);
                 let all = increase(&run, "worker_pool_tasks_total", |_| true, 700);
                 assert!(lost / all < 0.003, "{case:?} {seed}: {lost} of {all}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_times_out_is_no_error_and_makes_nothing_else_slow() {
+        for seed in 0..8 {
+            let run = simulate(Case::Timeouts, seed);
+            let of = |status: &'static str| {
+                move |series: &Series| series.labels().get("status") == Some(status)
+            };
+            let tasks = "worker_pool_tasks_total";
+            let all = increase(&run, tasks, |_| true, 600);
+            let timeouts = increase(&run, tasks, of("timeout"), 600) / all;
+            let errors = increase(&run, tasks, of("error"), 600) / all;
+            let at = format!("{seed}: {timeouts} time out, {errors} fail");
+            assert!(timeouts > 0.0050 && errors < 0.002, "{at}");
+            let latency = "worker_pool_task_latency_seconds";
+            let within = |series: &Series| series.labels().get("le") == Some("1.0");
+            let fast = increase(&run, &format!("{latency}_bucket"), within, 600);
+            let counted = increase(&run, &format!("{latency}_count"), |_| true, 600);
+            let slow = 1.0 - fast / counted;
+            assert!(slow < 0.009, "{at}, {slow} slow");
+        }
+    }
+
+    #[test]
+    fn counters_have_counted_since_their_process_started() {
+        for seed in 0..4 {
+            let run = simulate(Case::Release, seed);
+            for series in run.series() {
+                if series.name() != "worker_pool_task_latency_seconds_count" {
+                    continue;
+                }
+                let values: Vec<f64> = series.samples().iter().map(|&(_, value)| value).collect();
+                let most = values.iter().copied().fold(0.0, f64::max);
+                assert!(values[0] > 100_000.0, "{seed}: {}", values[0]);
+                assert!(values[values.len() - 1] < most / 20.0, "{seed}: no restart");
             }
         }
     }

@@ -167,6 +167,8 @@ pub struct Target {
     pub instant: bool,
     /// Whether the panel leaves it out.
     pub hidden: bool,
+    /// The shortest `$__interval`, where the query states one.
+    pub min_interval: Option<Duration>,
     /// The data source's type where it differs from the panel's.
     pub source: Option<String>,
 }

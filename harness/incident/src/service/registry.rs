@@ -162,6 +162,37 @@ impl Series {
         }
     }
 
+    /// The same counter of a process that began to count `seconds` earlier, at the pace that it has
+    /// until `until_ms`. Restarted it begins at zero, as any does.
+    pub(crate) fn counting_since(mut self, seconds: f64, until_ms: i64) -> Self {
+        let paced = self.samples.partition_point(|&(at, _)| at <= until_ms);
+        let (Some(&(from, first)), Some(&(to, last))) =
+            (self.samples.first(), self.samples[..paced].last())
+        else {
+            return self;
+        };
+        if to <= from || last < first {
+            return self;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "minutes in milliseconds")]
+        let pace = (last - first) / ((to - from) as f64 / 1e3);
+        let whole = self
+            .samples
+            .iter()
+            .all(|&(_, value)| value == libm::round(value));
+        let before = pace * seconds;
+        let before = if whole { libm::round(before) } else { before };
+        let mut previous = first;
+        for (_, value) in &mut self.samples {
+            if *value < previous {
+                break;
+            }
+            previous = *value;
+            *value += before;
+        }
+        self
+    }
+
     /// The same samples under another family's name, with the labels of the target and `kept`.
     pub(crate) fn exposed_as(&self, family: &'static Family, kept: &[&str]) -> Self {
         let suffix = self.name.strip_prefix(self.family.name).unwrap_or_default();

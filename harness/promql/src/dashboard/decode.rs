@@ -33,18 +33,29 @@ pub(super) fn dashboard(text: &str) -> Result<Dashboard> {
             "mend the text at that place".to_owned(),
         )
     })?;
-    // The API wraps a dashboard into an object of its own.
-    let root = match json.get("dashboard") {
-        Some(inner) if inner.is_object() && json.get("panels").is_none() => Place {
-            json: inner,
-            path: "dashboard".to_owned(),
+    // The API wraps a dashboard into an object of its own: the older one as `dashboard`, the newer
+    // one, which Grafana 12 exports as a resource, as `spec`.
+    let wrapped = ["dashboard", "spec"]
+        .into_iter()
+        .find(|&name| json.get("panels").is_none() && json.get(name).is_some_and(Json::is_object));
+    let root = match wrapped {
+        Some(name) => Place {
+            json: &json[name],
+            path: name.to_owned(),
         },
-        _ => Place {
+        None => Place {
             json: &json,
             path: String::new(),
         },
     };
     root.object()?;
+    if root.get("elements").is_some() && root.get("panels").is_none() {
+        return Err(error(
+            &root.child("elements").path,
+            "this is a dashboard of schema version 2".to_owned(),
+            "export it with the classic model, which has `panels`".to_owned(),
+        ));
+    }
     let mut read = Dashboard {
         title: root.text_or_empty("title")?,
         schema_version: root.whole("schemaVersion")?,
@@ -151,6 +162,7 @@ fn panel(place: &Place<'_>, row: Option<usize>) -> Result<Panel> {
             legend: item.text_or_empty("legendFormat")?,
             instant: item.flag("instant")? && !item.flag("range")?,
             hidden: item.flag("hide")?,
+            min_interval: min_interval(&item)?,
             source: source(&item)?,
             path: item.path,
         });
@@ -177,6 +189,8 @@ fn panel(place: &Place<'_>, row: Option<usize>) -> Result<Panel> {
         "stat" => by_thresholds && color_mode != "none",
         // A cell has a color only where its kind says so.
         "table" => by_thresholds && part("cellOptions", "type")?.starts_with("color"),
+        // Its cells are colored by how many there are.
+        "heatmap" => false,
         "timeseries" => {
             by_thresholds || !matches!(part("thresholdsStyle", "mode")?.as_str(), "" | "off")
         }
@@ -194,18 +208,6 @@ fn panel(place: &Place<'_>, row: Option<usize>) -> Result<Panel> {
             transformations.push(item.text_or_empty("id")?);
         }
     }
-    let min_interval = match place.text("interval")? {
-        Some(text) if !text.is_empty() => {
-            Some(duration(text.trim_start_matches('>')).ok_or_else(|| {
-                error(
-                    &place.child("interval").path,
-                    format!("`{text}` is no duration"),
-                    "write it as in 15s or 1m".to_owned(),
-                )
-            })?)
-        }
-        _ => None,
-    };
     Ok(Panel {
         path: place.path.clone(),
         id: place.whole("id")?,
@@ -215,7 +217,7 @@ fn panel(place: &Place<'_>, row: Option<usize>) -> Result<Panel> {
         row,
         source: source(place)?,
         targets,
-        min_interval,
+        min_interval: min_interval(place)?,
         max_points: place
             .whole("maxDataPoints")?
             .map(|points| u32::try_from(points).unwrap_or(u32::MAX)),
@@ -234,6 +236,25 @@ fn panel(place: &Place<'_>, row: Option<usize>) -> Result<Panel> {
         colored,
         kind,
     })
+}
+
+/// The shortest interval that a panel or one of its queries states.
+fn min_interval(place: &Place<'_>) -> Result<Option<Duration>> {
+    match place.text("interval")? {
+        // A variable is not known before the dashboard is looked at.
+        Some(text) if !text.is_empty() && !text.starts_with('$') => {
+            let found = duration(text.trim_start_matches('>'));
+            Some(found.ok_or_else(|| {
+                error(
+                    &place.child("interval").path,
+                    format!("`{text}` is no duration"),
+                    "write it as in 15s or 1m".to_owned(),
+                )
+            }))
+            .transpose()
+        }
+        _ => Ok(None),
+    }
 }
 
 fn override_of(place: &Place<'_>) -> Result<Override> {
@@ -284,8 +305,11 @@ fn thresholds(place: &Place<'_>) -> Result<Thresholds> {
         steps: Vec::new(),
     };
     for step in place.list("steps")? {
+        // The first has no bound; Grafana 12 writes 0 for it.
+        let is_base = thresholds.steps.is_empty();
+        let from = step.number("value")?;
         thresholds.steps.push(Step {
-            from: step.number("value")?,
+            from: from.filter(|&from| !is_base || from != 0.0),
             color: step.text_or_empty("color")?,
         });
     }

@@ -274,7 +274,22 @@ impl Looker<'_> {
                 shown.trouble = Some(format!("what {other} would answer is not known here"));
                 continue;
             }
-            match self.ask(panel, target) {
+            let stated = target.min_interval.filter(|&least| least > self.interval);
+            let answer = match stated {
+                None => self.ask(panel, target),
+                Some(interval) => {
+                    let mut values = self.values.clone();
+                    values.interval(interval, self.view);
+                    let values = &values;
+                    Looker {
+                        values,
+                        interval,
+                        ..*self
+                    }
+                    .ask(panel, target)
+                }
+            };
+            match answer {
                 Ok(rows) => {
                     letters.resize(letters.len() + rows.len(), &target.ref_id);
                     shown.series.extend(rows);

@@ -391,3 +391,60 @@ fn a_panel_stands_under_the_heading_above_it_on_the_grid() {
     assert_eq!(rows, ["Detail", "State"]);
     assert_eq!(dashboard.range, Some(std::time::Duration::from_hours(3)));
 }
+
+#[test]
+fn what_grafana_itself_exports_is_no_problem() {
+    let twelve = r#""type": "gauge", "fieldConfig": {"defaults": {"thresholds": {"mode": "absolute",
+        "steps": [{"color": "green", "value": 0}, {"color": "red", "value": 0.9}]}}},
+        "targets": [{"refId": "A", "expr": "vector(-1)"}]"#;
+    let below = shown(twelve).readings[0].signal();
+    assert_eq!(below, Some(Signal::Green), "the first step has no bound");
+
+    let json = panel(r#""type": "stat", "targets": [{"refId": "A", "expr": "pool_busy"}]"#);
+    let panels = Dashboard::parse(&json).unwrap().panels.len();
+    for (wrapped, path) in [
+        (format!("\u{feff}{json}"), "panels[0]"),
+        (format!(r#"{{"dashboard": {json}}}"#), "dashboard.panels[0]"),
+        (
+            format!(r#"{{"kind": "Dashboard", "metadata": {{}}, "spec": {json}}}"#),
+            "spec.panels[0]",
+        ),
+    ] {
+        let dashboard = Dashboard::parse(&wrapped).unwrap();
+        assert_eq!(dashboard.problems(), [], "{path}");
+        assert_eq!(dashboard.panels.len(), panels, "{path}");
+        assert_eq!(dashboard.panels[0].path, path);
+    }
+    let second = r#"{"kind": "Dashboard", "spec": {"title": "Pool", "elements": {}}}"#;
+    let refused = Dashboard::parse(second).unwrap_err().to_string();
+    assert!(refused.contains("schema version 2"), "{refused}");
+}
+
+#[test]
+fn a_query_has_an_interval_of_its_own_where_it_states_one() {
+    for (stated, expected) in [("", 150.0), ("2m", 1_200.0), ("$step", 150.0)] {
+        let shown = shown(&format!(
+            r#""type": "timeseries", "maxDataPoints": 240,
+               "targets": [{{"refId": "A", "interval": "{stated}",
+                 "expr": "max(increase(tasks_total[$__interval]))"}},
+               {{"refId": "B", "expr": "vector($__interval_ms)"}}]"#
+        ));
+        let values: Vec<Option<f64>> = shown.readings.iter().map(|r| r.value).collect();
+        let own = values.iter().flatten().find(|&&value| value != 15_000.0);
+        // One sample in 15 s makes no increase.
+        match own {
+            Some(&own) => assert!((own - expected).abs() < 1.0, "{stated}: {values:?}"),
+            None => assert_ne!(stated, "2m", "{values:?}"),
+        }
+        assert!(values.contains(&Some(15_000.0)), "{stated}: {values:?}");
+    }
+}
+
+#[test]
+fn a_heatmap_has_no_color_for_good_and_bad() {
+    let json = panel(&format!(
+        r#""type": "heatmap", "targets": [{{"refId": "A", "expr": "pool_busy"}}],
+           "fieldConfig": {{"defaults": {{"color": {{"mode": "thresholds"}}, {STEPS}}}}}"#
+    ));
+    assert!(!Dashboard::parse(&json).unwrap().panels[0].colored);
+}

@@ -11,11 +11,13 @@ use super::{Dashboard, VariableKind, View};
 /// What Grafana writes for "everything" among the values of a variable.
 const ALL: &str = "$__all";
 /// The values of all variables in one view.
+#[derive(Clone)]
 pub(super) struct Values {
     /// Each value may be several texts.
     by_name: HashMap<String, Chosen>,
 }
 
+#[derive(Clone)]
 struct Chosen {
     texts: Vec<String>,
     /// Inserted as it is: a regular expression that the dashboard gives for "All".
