@@ -146,8 +146,16 @@ fn done_and_free_are_one_step() {
 #[test]
 fn a_crashed_holder_is_replaced_after_its_lease() {
     kit::check(|| {
-        time::paused(async {
-            let night = Night::new(13);
+        for ttl in [TTL, Duration::from_secs(4)] {
+            replaces_a_crashed_holder(ttl);
+        }
+    });
+}
+
+fn replaces_a_crashed_holder(ttl: Duration) {
+    {
+        time::paused(async move {
+            let night = Night::with_leases(13, ttl);
             let holder = night.start(0, JOB, steps(60));
             sleep(Duration::from_secs(4)).await;
             holder.crash();
@@ -159,17 +167,17 @@ fn a_crashed_holder_is_replaced_after_its_lease() {
                 night.timeline()
             );
             kit::step("waiting for the lease of a crashed holder to run out");
-            sleep(TTL + Duration::from_secs(1)).await;
+            sleep(ttl + Duration::from_secs(1)).await;
             let late = night.start(2, JOB, steps(2)).ended().await.0;
             assert!(
                 late == Outcome::Done,
                 "ada crashed {} s ago with leases of {} s, and cem says {late:?}:\n{}",
-                TTL.as_secs() + 1,
-                TTL.as_secs(),
+                ttl.as_secs() + 1,
+                ttl.as_secs(),
                 night.timeline()
             );
         });
-    });
+    }
 }
 
 #[test]
@@ -268,26 +276,35 @@ fn later_holders_have_greater_tokens() {
 fn a_paused_holder_is_fenced() {
     kit::check(|| {
         // In the middle of her work, or right after it; bea is at work when she returns, or done.
-        takes_over_from_a_paused_holder(6, None, 20);
-        takes_over_from_a_paused_holder(3, Some(Duration::from_secs(24)), 20);
-        takes_over_from_a_paused_holder(3, Some(Duration::from_secs(24)), 5);
+        let paused_after = Some(Duration::from_secs(24));
+        let through = Work {
+            paused_after,
+            ..steps(3)
+        };
+        let failed = Work {
+            fails: true,
+            ..through
+        };
+        takes_over_from_a_paused_holder(steps(6), 20);
+        takes_over_from_a_paused_holder(through, 20);
+        takes_over_from_a_paused_holder(through, 5);
+        takes_over_from_a_paused_holder(failed, 20);
     });
 }
 
-/// Ada sleeps for 24 s from the third second of her work, or `after` it, and bea takes over.
-fn takes_over_from_a_paused_holder(seconds: u64, after: Option<Duration>, heirs_seconds: u64) {
+/// Ada sleeps for 24 s from the third second of her `work`, or after it, and bea takes over.
+fn takes_over_from_a_paused_holder(work: Work, heirs_seconds: u64) {
     {
         time::paused(async move {
             let night = Night::new(31);
             // A write of ada's is on the wire for 25 s.
             let work = Work {
                 late_write: Some(Duration::from_secs(25)),
-                paused_after: after,
-                ..steps(seconds)
+                ..work
             };
             let holder = night.start(0, JOB, work);
             sleep(Duration::from_secs(3)).await;
-            if after.is_none() {
+            if work.paused_after.is_none() {
                 night.sim.pause(0, Duration::from_secs(24));
                 night.note("ada", "is paused for 24 s");
             }
@@ -348,8 +365,9 @@ fn work_stops_before_the_lease_can_be_anothers() {
             assert!(
                 last.is_some_and(|last| last <= Duration::from_secs(5) + TTL),
                 "ada could not renew her lease after 5 s, it had run out {} s later at the \
-                 latest, and she was still at work at {last:?}:\n{}",
+                 latest, and she was still at work at {:?}:\n{}",
                 TTL.as_secs(),
+                last.unwrap_or_default(),
                 night.timeline()
             );
             assert!(
@@ -371,7 +389,8 @@ fn work_stops_before_the_lease_can_be_anothers() {
             assert!(
                 outcome == Outcome::Lost && in_time,
                 "an operator revoked ada's lease at 5 s; her run ended as {outcome:?}, and its \
-                 last step was at {last:?}:\n{}",
+                 last step was at {:?}:\n{}",
+                last.unwrap_or_default(),
                 night.timeline()
             );
         });
@@ -418,7 +437,8 @@ fn work_stops_before_the_lease_can_be_anothers() {
                 assert!(
                     last.is_some_and(|last| last <= taken),
                     "the store answered ada after {SLOW:?}, and from {cut:?} on not at all; bea \
-                     took over at {taken:?}, and ada's last step was at {last:?}:\n{}",
+                     took over at {taken:?}, and ada's last step was at {:?}:\n{}",
+                    last.unwrap_or_default(),
                     night.timeline()
                 );
             });
@@ -520,6 +540,21 @@ fn no_lease_is_left_behind() {
                  leases:\n{}",
                 night.timeline()
             );
+        });
+        time::paused(async {
+            let night = Night::new(48);
+            let runs: Vec<_> = (0..5).map(|who| night.start(who, JOB, steps(5))).collect();
+            sleep(Duration::from_secs(4)).await;
+            let held = night.sim.leases();
+            assert!(
+                held <= 1,
+                "five schedulers asked at the same moment, one is at work, four were turned away, \
+                 and the store keeps {held} leases:\n{}",
+                night.timeline()
+            );
+            for run in runs {
+                run.ended().await;
+            }
         });
     });
 }
@@ -788,13 +823,19 @@ fn steps(seconds: u64) -> Work {
 struct Night {
     sim: Sim,
     ledger: Ledger,
+    ttl: Duration,
 }
 
 impl Night {
     fn new(seed: u64) -> Self {
+        Night::with_leases(seed, TTL)
+    }
+
+    fn with_leases(seed: u64, ttl: Duration) -> Self {
         Night {
             sim: Sim::new(seed),
             ledger: Ledger::default(),
+            ttl,
         }
     }
 
@@ -807,7 +848,7 @@ impl Night {
             sim: self.sim.clone(),
             who,
         };
-        Scheduler::new(client, NAMES[who], TTL)
+        Scheduler::new(client, NAMES[who], self.ttl)
     }
 
     /// Lets scheduler `who` ask for `job`, in a task of its own that stops while it is paused.
@@ -874,14 +915,18 @@ async fn at_work(
         }
     }
     if work.fails {
-        return Err(JobError("the printer is on fire".into()));
+        sim.note(NAMES[who], format!("{job}: has failed at its work"));
+    } else {
+        ledger.finish(&job);
+        sim.note(NAMES[who], format!("{job}: has finished its work"));
     }
-    ledger.finish(&job);
-    sim.note(NAMES[who], format!("{job}: has finished its work"));
     if let Some(pause) = work.paused_after {
         sim.pause(who, pause);
         let seconds = pause.as_secs();
         sim.note(NAMES[who], format!("is paused for {seconds} s"));
+    }
+    if work.fails {
+        return Err(JobError("the printer is on fire".into()));
     }
     Ok(())
 }
@@ -1046,10 +1091,10 @@ impl Ledger {
                 && book
                     .done_after
                     .is_none_or(|turns| turns == book.tokens.len()),
-            "{} schedulers said that {job} was done by them, the first after {:?} turns, and it \
+            "{} schedulers said that {job} was done by them, the first after {} turns, and it \
              began {} times:\n{}",
             book.done,
-            book.done_after,
+            book.done_after.unwrap_or_default(),
             book.tokens.len(),
             night.timeline()
         );
