@@ -223,8 +223,7 @@ fn goroutines_are_shown_over_time() {
                 .ok()
                 .and_then(|answer| answer.value.single())
                 .expect("there are goroutines");
-            let mut view = promql::dashboard::View::last_hour(at_ms);
-            view.scrape_interval = SCRAPE_INTERVAL;
+            let view = board.view(at_ms, SCRAPE_INTERVAL);
             let all = board
                 .dashboard()
                 .show(&Engine::default(), &scene.storage, &view);

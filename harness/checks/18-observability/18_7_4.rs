@@ -8,7 +8,7 @@ use drill::alerts::{Alerting, Drill, Span, Wanted};
 use drill::dashboards::Board;
 use drill::{Clock, Lane, Timeline, storage_of};
 use incident::months::{Burn, Month, Run, Setup, simulate};
-use promql::dashboard::{Signal, View};
+use promql::dashboard::{Shown, Signal};
 use promql::rules::Settings;
 use promql::{Engine, Storage};
 
@@ -179,15 +179,19 @@ fn panel_shows_what_is_left_of_the_budget() {
             for month in [Month::Calm, Month::SlowBurn, Month::Exhausted] {
                 let played = Played::of(month, seed.0);
                 let left = 1.0 - played.run.truth().budget_spent;
-                let (value, _) = shown(&rules, &board, &played);
+                let shown = shown(&rules, &board, &played);
                 assert!(
-                    value.is_some_and(|value| (value - left).abs() <= 0.02),
-                    "{:.1} % of a month's budget are left; \"{PANEL}\" shows {}",
-                    100.0 * left,
-                    value.map_or("nothing".to_owned(), |value| format!(
-                        "{:.1} %",
-                        100.0 * value
-                    ))
+                    shown
+                        .value()
+                        .is_some_and(|value| (value - left).abs() <= 0.02),
+                    "{left:.3} of a month's budget are left; \"{PANEL}\" shows {}",
+                    match shown.readings.as_slice() {
+                        [one] => match one.value {
+                            Some(value) => format!("{value:.3}, as \"{}\"", one.text),
+                            None => one.text.clone(),
+                        },
+                        _ => "nothing".to_owned(),
+                    }
                 );
             }
         });
@@ -206,7 +210,7 @@ fn panel_is_colored_by_what_is_left() {
                 left if left < 0.1 => Signal::Red,
                 _ => Signal::Yellow,
             };
-            let (_, signal) = shown(&rules, &board, &played);
+            let signal = shown(&rules, &board, &played).signal();
             assert!(
                 signal == Some(expected),
                 "{:.1} % of a month's budget are left, and \"{PANEL}\" is {}",
@@ -228,7 +232,9 @@ struct Played {
 
 impl Played {
     fn of(month: Month, seed: u64) -> Self {
-        kit::step(format!("playing a month ({month:?})"));
+        kit::step(format!(
+            "playing a month ({month:?}) and your rules over it"
+        ));
         let setup = month.drawn(seed);
         let run = simulate(&setup);
         let storage = storage_of(run.series());
@@ -409,7 +415,7 @@ fn recorded(storage: &Storage, at_ms: i64) -> f64 {
 }
 
 /// What the panel shows at the end of a month, with an hour of the learner's recorded series.
-fn shown(rules: &Alerting, board: &Board, played: &Played) -> (Option<f64>, Option<Signal>) {
+fn shown(rules: &Alerting, board: &Board, played: &Played) -> Shown {
     let end_ms = (played.setup.begins + 86_400 * i64::from(played.setup.days)) * 1_000;
     let mut storage = played.storage.clone();
     let settings = Settings::new(end_ms - 10 * MINUTE, end_ms, EVERY);
@@ -418,9 +424,9 @@ fn shown(rules: &Alerting, board: &Board, played: &Played) -> (Option<f64>, Opti
     let panel = board
         .titled(PANEL)
         .unwrap_or_else(|| kit::symptom(format!("the dashboard has no panel \"{PANEL}\"")));
-    let view = View::last_hour(end_ms);
-    let shown = board.dashboard().show(&Engine::default(), &storage, &view);
-    let shown = &shown[panel];
+    let view = board.view(end_ms, EVERY);
+    let mut shown = board.dashboard().show(&Engine::default(), &storage, &view);
+    let shown = shown.swap_remove(panel);
     if let Some(trouble) = &shown.trouble {
         kit::symptom(format!("\"{PANEL}\" shows an error: {trouble}"));
     }
@@ -432,5 +438,5 @@ fn shown(rules: &Alerting, board: &Board, played: &Played) -> (Option<f64>, Opti
             names.join(", ")
         ));
     }
-    (shown.value(), shown.signal())
+    shown
 }

@@ -170,6 +170,16 @@ impl Board {
         self.dashboard.panels[panel].to_string()
     }
 
+    /// What somebody sees who opens the dashboard at a moment (in milliseconds since the Unix
+    /// epoch): as far back as the dashboard says. `scrape` is how often Prometheus scrapes.
+    pub fn view(&self, at_ms: i64, scrape: Duration) -> View {
+        let range = self.dashboard.range.unwrap_or(USUAL_RANGE);
+        let range_ms = i64::try_from(range.as_millis()).unwrap_or(i64::MAX / 16);
+        let mut view = View::new(at_ms.saturating_sub(range_ms), at_ms);
+        view.scrape_interval = scrape;
+        view
+    }
+
     /// Looks at every panel at each of some moments (milliseconds since the Unix epoch, ascending).
     /// `scrape` is how often Prometheus scrapes, which `$__rate_interval` depends on.
     pub fn watch(
@@ -179,15 +189,9 @@ impl Board {
         scrape: Duration,
     ) -> Watched<'_> {
         let moments: Vec<i64> = moments.into_iter().collect();
-        let range = self.dashboard.range.unwrap_or(USUAL_RANGE);
-        let range_ms = i64::try_from(range.as_millis()).unwrap_or(i64::MAX / 16);
         let views: Vec<View> = moments
             .iter()
-            .map(|&at_ms| {
-                let mut view = View::new(at_ms - range_ms, at_ms);
-                view.scrape_interval = scrape;
-                view
-            })
+            .map(|&at_ms| self.view(at_ms, scrape))
             .collect();
         let shown = self.dashboard.watch(&Engine::default(), storage, &views);
         let seen = shown
