@@ -8,7 +8,7 @@ use super::subject;
 use drill::alerts::{Alerting, Drill, Span, Wanted};
 use drill::dashboards::{Board, Face, Watched, moments};
 use drill::{Clock, Lane, Timeline, span};
-use incident::service::catalog::{Case, exhausted_pool, hour};
+use incident::service::catalog::{Case, exhausted_pool, hour, slow_straggler};
 use incident::service::{Fault, Kind, Run, Setup, simulate};
 use kit::answers::{Answers, Tolerance};
 use promql::{Labels, Storage};
@@ -132,6 +132,7 @@ fn healthy_hours_are_green() {
             (Play::Hour(Case::Spike), 103),
             (Play::Hour(Case::InnocentDeploy), 104),
             (Play::Hour(Case::BatchJob), 105),
+            (Play::SlowStraggler, 106),
         ] {
             let scene = Scene::of(play, seed);
             let watched = scene.watch(&board);
@@ -279,12 +280,13 @@ fn alert_fires_in_time() {
 fn alert_is_silent_in_healthy_hours() {
     kit::check(|| {
         let alerting = alerting();
-        for (case, seed) in [
-            (Case::Busy, 112),
-            (Case::Spike, 113),
-            (Case::InnocentDeploy, 114),
+        for (play, seed) in [
+            (Play::Hour(Case::Busy), 112),
+            (Play::Hour(Case::Spike), 113),
+            (Play::Hour(Case::InnocentDeploy), 114),
+            (Play::SlowStraggler, 115),
         ] {
-            let scene = Scene::of(Play::Hour(case), seed);
+            let scene = Scene::of(play, seed);
             let drill = scene.drill(&alerting);
             if let Some(episode) = drill.first(&critical(), scene.whole()) {
                 let at_ms = episode.firing_ms().unwrap_or(scene.origin_ms);
@@ -306,6 +308,8 @@ fn alert_is_silent_in_healthy_hours() {
 enum Play {
     /// As the catalog has it.
     Hour(Case),
+    /// Two instances as ever, and a third with hardly a request.
+    SlowStraggler,
     ExhaustedPool,
     FailingRelease,
     Surge,
@@ -331,6 +335,10 @@ impl Scene {
         let run = simulate(&setup);
         let storage = if play.has_a_day_before() {
             after_a_day(&run)
+        } else if let Play::SlowStraggler = play {
+            let [_, straggler] = slow_straggler(seed);
+            let beside = simulate(&straggler.metrics_only().around(at, BEFORE, AFTER));
+            drill::storage_of(run.series().chain(beside.series()))
         } else {
             drill::storage(&run)
         };
@@ -445,6 +453,11 @@ impl Play {
                 let setup = hour(case, seed);
                 let at = happens_at(&setup, case);
                 (setup, at, told(case).to_owned())
+            }
+            Play::SlowStraggler => {
+                let [setup, _] = slow_straggler(seed);
+                let what = "nothing: one instance of three gets hardly a request, and is slow";
+                (setup, 1_500.0, what.to_owned())
             }
             Play::ExhaustedPool => {
                 let setup = exhausted_pool(seed);

@@ -1,11 +1,11 @@
 //! The laws that hold in every simulated service, whatever is wrong with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::sync::LazyLock;
 
 use incident::queueing;
-use incident::service::catalog::{Case, day, exhausted_pool, hour};
+use incident::service::catalog::{Case, day, exhausted_pool, hour, slow_straggler};
 use incident::service::{
     Cache, Cause, Component, Dependency, Deploy, Fault, Kind, Load, Moves, Pool, Route, Run,
     Scenario, Series, Service, Setup, Step, Tier, Time, simulate,
@@ -700,4 +700,37 @@ fn nobody_gives_up_waiting_for_a_connection_of_an_exhausted_pool() {
     assert_eq!(level("http_requests_rejected", &[]), 0.0);
     assert_eq!(level("db_pool_acquire_timeouts", &[]), 0.0);
     assert!(level("db_pool_connections_in_use", &[]) > 0.95 * level("db_pool_connections", &[]));
+}
+
+#[test]
+fn a_slow_straggler_is_slow_for_itself_and_not_for_the_service() {
+    for seed in 0..4 {
+        let mut quick = [0.0; 2];
+        let mut all = [0.0; 2];
+        let mut instances = BTreeSet::new();
+        for (nth, setup) in slow_straggler(seed).into_iter().enumerate() {
+            let run = simulate(&setup.metrics_only().around(1_500.0, 480.0, 480.0));
+            for series in run.series() {
+                let (Some((_, first)), Some((_, last))) =
+                    (series.samples().first(), series.samples().last())
+                else {
+                    continue;
+                };
+                instances.extend(series.labels().get("instance").map(str::to_owned));
+                match (series.name(), series.labels().get("le")) {
+                    ("http_request_duration_seconds_bucket", Some("0.5")) => {
+                        quick[nth] += last - first;
+                    }
+                    ("http_request_duration_seconds_count", _) => all[nth] += last - first,
+                    _ => {}
+                }
+            }
+        }
+        let slow = 1.0 - (quick[0] + quick[1]) / (all[0] + all[1]);
+        assert!(slow < 0.005, "{seed}: {slow} of all answers are slow");
+        let own = 1.0 - quick[1] / all[1];
+        assert!(own > 0.03, "{seed}: {own} of its answers are slow");
+        let services = instances.iter().filter(|name| name.ends_with(":9100"));
+        assert_eq!(services.count(), 3, "{seed}: {instances:?}");
+    }
 }

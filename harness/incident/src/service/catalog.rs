@@ -121,6 +121,33 @@ pub fn exhausted_pool(seed: u64) -> Setup {
     setup
 }
 
+/// An hour of three instances, of which the third gets one request in 70 and waits long for a part of
+/// its calls: its own p99 takes seconds, and that of the service is as ever. Healthy, as
+/// the service goes. The two setups run beside each other.
+pub fn slow_straggler(seed: u64) -> [Setup; 2] {
+    let mut others = hour(Case::Quiet, seed);
+    others.service.instances = 2;
+    let mut straggler = hour(Case::SlowDependency, seed);
+    straggler.service.instances = 1;
+    straggler.seed ^= 0x57A6_0001;
+    for rate in [&mut straggler.load.low, &mut straggler.load.high] {
+        *rate /= 70.0;
+    }
+    for scenario in &mut straggler.scenarios {
+        scenario.starts_at = 0.0;
+        if let Fault::SlowDependency {
+            share,
+            median,
+            sigma,
+            ..
+        } = &mut scenario.fault
+        {
+            (*share, *median, *sigma) = (0.3, 4.0, 0.3);
+        }
+    }
+    [others, straggler]
+}
+
 /// A day of a small service, one instance with 13 to 17 requests a second on average, scraped every
 /// 15 s. A fault starts between 06:00 and 16:00 UTC. Leaks stay to the end of the day; everything
 /// else is mended after one to two hours.

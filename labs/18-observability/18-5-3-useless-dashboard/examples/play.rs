@@ -1,7 +1,7 @@
 //! Plays sixteen minutes of practice: what happened, and what your panels and your alert said.
 //!
 //! `cargo run -p useless-dashboard --example play -- KIND SEED`, where KIND is quiet, busy, spike,
-//! release, batch, pool or payments.
+//! release, batch, straggler, pool or payments.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use drill::alerts::{Alerting, Span};
 use drill::dashboards::{Board, moments};
-use drill::{Lane, storage};
-use incident::service::catalog::{Case, exhausted_pool, hour};
+use drill::{Lane, storage_of};
+use incident::service::catalog::{Case, exhausted_pool, hour, slow_straggler};
 use incident::service::{Setup, simulate};
 use useless_dashboard as subject;
 
 const SCRAPE: Duration = Duration::from_secs(15);
 
-fn setup(kind: &str, seed: u64) -> Option<Setup> {
-    Some(match kind {
+/// What runs: one service, or parts of one beside each other.
+fn setups(kind: &str, seed: u64) -> Option<Vec<Setup>> {
+    let one = match kind {
         "quiet" => hour(Case::Quiet, seed),
         "busy" => hour(Case::Busy, seed),
         "spike" => hour(Case::Spike, seed),
@@ -25,8 +26,10 @@ fn setup(kind: &str, seed: u64) -> Option<Setup> {
         "batch" => hour(Case::BatchJob, seed),
         "pool" => exhausted_pool(seed),
         "payments" => hour(Case::SlowDependency, seed),
+        "straggler" => return Some(slow_straggler(seed).into()),
         _ => return None,
-    })
+    };
+    Some(vec![one])
 }
 
 /// When it happens, in seconds from the beginning, and what.
@@ -51,14 +54,22 @@ fn file(name: &str) -> Result<String, String> {
     std::fs::read_to_string(&path).map_err(|error| format!("could not read {name}: {error}"))
 }
 
-fn play(setup: Setup) -> Result<(), String> {
+fn play(setups: &[Setup]) -> Result<(), String> {
     let board = Board::read(&file(subject::DASHBOARD)?)
         .map_err(|unusable| format!("could not use {}: {unusable}", subject::DASHBOARD))?;
     let alerting = Alerting::parse(&file(subject::RULES)?)
         .map_err(|error| format!("could not load {}:\n{error}", subject::RULES))?;
-    let (at, what) = happens(&setup);
-    let setup = setup.metrics_only().around(at, 480.0, 480.0);
-    let storage = storage(&simulate(&setup));
+    let (at, what) = match setups {
+        [setup] => happens(setup),
+        _ => (
+            1_500.0,
+            "nothing, one instance is slow and hardly asked".into(),
+        ),
+    };
+    let part = |setup: &Setup| setup.clone().metrics_only().around(at, 480.0, 480.0);
+    let setup = part(&setups[0]);
+    let runs: Vec<_> = setups.iter().map(|setup| simulate(&part(setup))).collect();
+    let storage = storage_of(runs.iter().flat_map(|run| run.series()));
     let (from_ms, origin_ms) = (
         setup.begins * 1_000 + 360_000,
         setup.begins * 1_000 + 480_000,
@@ -80,11 +91,11 @@ fn play(setup: Setup) -> Result<(), String> {
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let seed = words.get(1).and_then(|word| word.parse().ok()).unwrap_or(1);
-    let Some(setup) = words.first().and_then(|kind| setup(kind, seed)) else {
-        eprintln!("usage: play quiet|busy|spike|release|batch|pool|payments [SEED]");
+    let Some(setups) = words.first().and_then(|kind| setups(kind, seed)) else {
+        eprintln!("usage: play quiet|busy|spike|release|batch|straggler|pool|payments [SEED]");
         return ExitCode::from(2);
     };
-    match play(setup) {
+    match play(&setups) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
