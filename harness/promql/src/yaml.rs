@@ -184,8 +184,12 @@ pub(crate) fn read(text: &str) -> Result<Node, ConfigError> {
 fn syntax_problem(at: Position, info: &str, text: &str) -> Problem {
     let line = text.lines().nth(at.line.saturating_sub(1)).unwrap_or("");
     let indentation = &line[..line.len() - line.trim_start().len()];
-    let remedy = if indentation.contains('\t') {
+    let remedy = if info.contains("recursion limit") {
+        "nest fewer lists and mappings into each other"
+    } else if indentation.contains('\t') {
         "indent with spaces: YAML allows no tabs there"
+    } else if info.contains("found a tab") {
+        "put spaces where the tab is"
     } else if line.contains("{{") {
         "put a text that holds `{{` or `: ` in quotes, or write it as a block after `|`"
     } else if line.matches(": ").count() > 1 {
@@ -715,9 +719,12 @@ mod tests {
     }
 
     #[test]
-    fn tabs_and_stray_colons_get_a_remedy_of_their_own() {
+    fn tabs_stray_colons_and_depth_get_a_remedy_of_their_own() {
         assert!(problem_of("a:\n\t- b\n").contains("indent with spaces"));
         assert!(problem_of("a: b: c: d\n").contains("in quotes"));
+        assert!(problem_of("a: b\n\tc\n").contains("spaces"));
+        let deep = format!("a: {}", "{b: [".repeat(5_000));
+        assert!(problem_of(&deep).contains("nest fewer"));
     }
 
     #[test]
