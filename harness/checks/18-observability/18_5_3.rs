@@ -536,11 +536,9 @@ fn after_a_day(run: &Run) -> Storage {
                 (first - slope * before_ms as f64).max(0.0),
             )
         });
-        for (at_ms, value) in past.chain(samples.iter().copied()) {
-            storage
-                .append(labels.clone(), at_ms, value)
-                .expect("samples of a run are in order");
-        }
+        storage
+            .append_series(labels, past.chain(samples.iter().copied()))
+            .expect("samples of a run are in order");
     }
     storage
 }

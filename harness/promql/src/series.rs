@@ -24,21 +24,28 @@ pub fn is_stale(value: f64) -> bool {
 }
 
 /// A series: its labels and its samples in order of time.
+///
+/// Copies share the samples until one of them is appended to.
 #[derive(Debug, Clone)]
 pub struct Series {
     pub(crate) labels: Labels,
-    pub(crate) times: Vec<i64>,
-    pub(crate) values: Vec<f64>,
-    pub(crate) stale_markers: usize,
+    samples: Arc<Samples>,
 }
 
-impl Series {
+#[derive(Debug, Clone, Default)]
+struct Samples {
+    times: Vec<i64>,
+    values: Vec<f64>,
+    stale_markers: usize,
+}
+
+impl Samples {
     /// Appends a sample at the end; the same sample twice is one sample.
-    fn push(&mut self, timestamp_ms: i64, value: f64) -> Result<(), AppendError> {
+    fn push(&mut self, labels: &Labels, timestamp_ms: i64, value: f64) -> Result<(), AppendError> {
         if let (Some(&last_ms), Some(&last)) = (self.times.last(), self.values.last()) {
             if timestamp_ms < last_ms {
                 return Err(AppendError::OutOfOrder {
-                    labels: self.labels.clone(),
+                    labels: labels.clone(),
                     last_ms,
                     timestamp_ms,
                 });
@@ -48,7 +55,7 @@ impl Series {
                     return Ok(());
                 }
                 return Err(AppendError::Duplicate {
-                    labels: self.labels.clone(),
+                    labels: labels.clone(),
                     timestamp_ms,
                 });
             }
@@ -58,6 +65,15 @@ impl Series {
         self.stale_markers += usize::from(is_stale(value));
         Ok(())
     }
+}
+
+impl Series {
+    fn extend(&mut self, samples: impl IntoIterator<Item = (i64, f64)>) -> Result<(), AppendError> {
+        let held = Arc::make_mut(&mut self.samples);
+        samples
+            .into_iter()
+            .try_for_each(|(timestamp_ms, value)| held.push(&self.labels, timestamp_ms, value))
+    }
 
     /// The labels, the metric's name included.
     pub fn labels(&self) -> &Labels {
@@ -66,12 +82,17 @@ impl Series {
 
     /// When each sample was taken: milliseconds since the Unix epoch, ascending.
     pub fn times_ms(&self) -> &[i64] {
-        &self.times
+        &self.samples.times
     }
 
     /// The value of each sample; [`is_stale`] tells staleness markers.
     pub fn values(&self) -> &[f64] {
-        &self.values
+        &self.samples.values
+    }
+
+    /// Whether it ends somewhere, be it to begin again.
+    pub(crate) fn has_stale_markers(&self) -> bool {
+        self.samples.stale_markers > 0
     }
 }
 
@@ -231,8 +252,7 @@ impl Storage {
         timestamp_ms: i64,
         value: f64,
     ) -> Result<(), AppendError> {
-        let series = self.series_of(labels);
-        series.push(timestamp_ms, value)
+        self.series_of(labels).extend([(timestamp_ms, value)])
     }
 
     /// Appends samples, in the order of time, to one series.
@@ -248,8 +268,7 @@ impl Storage {
         if samples.peek().is_none() {
             return Ok(());
         }
-        let series = self.series_of(labels);
-        samples.try_for_each(|(timestamp_ms, value)| series.push(timestamp_ms, value))
+        self.series_of(labels).extend(samples)
     }
 
     fn series_of(&mut self, labels: Labels) -> &mut Series {
@@ -281,9 +300,7 @@ impl Storage {
         self.by_labels.insert(labels.clone(), at);
         self.series.push(Series {
             labels,
-            times: Vec::new(),
-            values: Vec::new(),
-            stale_markers: 0,
+            samples: Arc::default(),
         });
         at
     }
@@ -300,8 +317,16 @@ impl Storage {
 
     /// The first and the last time of any sample, in milliseconds; `None` where there is none.
     pub fn time_range_ms(&self) -> Option<(i64, i64)> {
-        let first = self.series.iter().filter_map(|s| s.times.first()).min()?;
-        let last = self.series.iter().filter_map(|s| s.times.last()).max()?;
+        let first = self
+            .series
+            .iter()
+            .filter_map(|s| s.times_ms().first())
+            .min()?;
+        let last = self
+            .series
+            .iter()
+            .filter_map(|s| s.times_ms().last())
+            .max()?;
         Some((*first, *last))
     }
 

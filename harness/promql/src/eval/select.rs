@@ -86,7 +86,7 @@ impl<'a> Evaluator<'a> {
     ) {
         let lookback_ms = millis(self.engine.lookback);
         let closed = self.engine.dialect.closed_windows();
-        let times = &series.times;
+        let times = series.times_ms();
         let mut next = times.partition_point(|time| *time <= self.look_at(place, grid.time(0)));
         for (step, now_ms) in grid.times().enumerate() {
             let at_ms = self.look_at(place, now_ms);
@@ -98,20 +98,20 @@ impl<'a> Evaluator<'a> {
             };
             let age_ms = at_ms - times[last];
             let fresh = age_ms < lookback_ms || (closed && age_ms == lookback_ms) || age_ms == 0;
-            if fresh && !is_stale(series.values[last]) {
+            if fresh && !is_stale(series.values()[last]) {
                 found(step, last);
             }
         }
     }
 
     pub(super) fn select(&self, selector: &Selector, grid: Grid) -> Result<Vec<Track>> {
-        self.select_with(selector, grid, |series, sample| series.values[sample])
+        self.select_with(selector, grid, |series, sample| series.values()[sample])
     }
 
     /// As [`Self::select`], with the time of each sample, in seconds, as its value.
     pub(super) fn select_times(&self, selector: &Selector, grid: Grid) -> Result<Vec<Track>> {
         self.select_with(selector, grid, |series, sample| {
-            series.times[sample] as f64 / 1000.0
+            series.times_ms()[sample] as f64 / 1000.0
         })
     }
 
@@ -250,16 +250,16 @@ impl<'a> Evaluator<'a> {
 }
 
 fn strip(series: &Series) -> Strip<'_> {
-    let (times, values) = if series.stale_markers == 0 {
+    let (times, values) = if !series.has_stale_markers() {
         (
-            Cow::Borrowed(series.times.as_slice()),
-            Cow::Borrowed(series.values.as_slice()),
+            Cow::Borrowed(series.times_ms()),
+            Cow::Borrowed(series.values()),
         )
     } else {
         let (times, values) = series
-            .times
+            .times_ms()
             .iter()
-            .zip(&series.values)
+            .zip(series.values())
             .filter(|(_, value)| !is_stale(**value))
             .map(|(time, value)| (*time, *value))
             .unzip::<i64, f64, Vec<_>, Vec<_>>();
