@@ -8,6 +8,7 @@ use super::subject;
 
 use drill::dashboards::{Board, Face, Watched, moments};
 use drill::logs::LogQuery;
+use drill::submission::Submission;
 use drill::{Lane, Timeline, span};
 use incident::image_pipeline::{Case, LASTS, STAGES, STARTS_AT, setup};
 use incident::service::{Run, Setup, simulate};
@@ -549,13 +550,7 @@ fn described(shown: &Shown) -> String {
 }
 
 fn board() -> Board {
-    let path = kit::lab_dir!().join(subject::DASHBOARD);
-    let json = std::fs::read_to_string(&path).unwrap_or_else(|error| {
-        kit::symptom(format!("could not read {}: {error}", subject::DASHBOARD))
-    });
-    Board::read(&json).unwrap_or_else(|unusable| {
-        kit::symptom(format!("could not use {}: {unusable}", subject::DASHBOARD))
-    })
+    kit::or_symptom(Submission::of(kit::lab_dir!()).board(subject::DASHBOARD))
 }
 
 /// The rows, as many panels in each as was asked for.

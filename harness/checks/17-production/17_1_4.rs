@@ -1,9 +1,9 @@
 //! 17.1.4: alerts on what users meet, and tickets for what may lead there.
 
 use super::subject;
-use drill::alerts::{Alerting, Drill, Scenario, Score, Wanted, named};
+use drill::alerts::{Alerting, Drill, Scenario, Score, Wanted};
 use drill::bookings::{Hour, scenario};
-use drill::{Clock, span};
+use drill::submission::Submission;
 use kit::seed::Seed;
 use promql::rules::AlertingRule;
 
@@ -15,30 +15,15 @@ const SEVERITIES: [&str; 2] = ["critical", "warning"];
 const SIGNALS: [&str; 4] = ["latency", "errors", "saturation", "traffic"];
 const KINDS: [&str; 2] = ["symptom", "cause"];
 
-/// The learner's rules, or the end of the check in a sentence.
+/// The learner's rules.
 fn alerting() -> Alerting {
     kit::step(format!("reading {}", subject::RULES));
-    let path = kit::lab_dir!().join(subject::RULES);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| {
-        kit::symptom(format!("could not read {}: {error}", subject::RULES))
-    });
-    let alerting = Alerting::parse(&text).unwrap_or_else(|error| {
-        kit::symptom(format!("could not read {}: {error}", subject::RULES))
-    });
-    if alerting.rules().alerting().next().is_none() {
-        kit::symptom(format!("{} has no alert", subject::RULES));
-    }
-    alerting
+    kit::or_symptom(Submission::of(kit::lab_dir!()).alerts(subject::RULES))
 }
 
 fn played(alerting: &Alerting, scenario: &Scenario) -> Drill {
-    let drill = alerting
-        .drill(scenario.storage.clone(), scenario.within)
-        .unwrap_or_else(|error| kit::symptom(format!("could not play the rules: {error}")));
-    if let Some(failure) = drill.failures().first() {
-        kit::symptom(format!("{}: {failure}", scenario.title));
-    }
-    drill
+    let drill = alerting.play(&scenario.storage, scenario.within);
+    kit::or_symptom(drill.map_err(|error| format!("{}: {error}", scenario.title)))
 }
 
 /// Plays an hour: what is due has to be said in time, and nothing else.
@@ -46,26 +31,8 @@ fn judge(alerting: &Alerting, hour: Hour, seed: Seed) {
     kit::step(format!("playing {hour:?}"));
     let scenario = scenario(hour, seed.0);
     let drill = played(alerting, &scenario);
-    let timeline = scenario.timeline(&drill);
-    if let Some(due) = scenario.missed(&drill).first() {
-        let within = span(due.incident.due_ms - due.incident.begins_ms);
-        kit::symptom(format!(
-            "{}: no alert {} begins to fire within {within}\n{timeline}",
-            scenario.title, due.wanted
-        ));
-    }
-    let needless = scenario.needless(&drill);
-    if let Some(first) = needless.first() {
-        let at = Clock::from(scenario.origin_ms).time(first.firing_ms().unwrap_or_default());
-        let verb = match first.labels().value("severity") {
-            "critical" => "wakes somebody",
-            _ => "fires",
-        };
-        kit::symptom(format!(
-            "{}: {} {verb} at {at}\n{timeline}",
-            scenario.title,
-            named(first.labels())
-        ));
+    if let Some(complaint) = scenario.complaint(&drill) {
+        kit::symptom(complaint);
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::subject::FILE;
 use drill::runbook::{End, Runbook, Scene, Symptom, Vocabulary, Walk};
+use drill::submission::Submission;
 use drill::{Lane, Timeline};
 use incident::on_call::{self, Shift, name_of, names_of, sentence};
 use incident::service::{Cause, Run, Setup, simulate};
@@ -237,12 +238,7 @@ fn each_page(shifts: &[Shift], seeds: &[u64]) {
 
 /// The learner's document; every metric that any shift exposes may be asked for.
 fn runbook() -> Runbook {
-    let path = kit::lab_dir!().join("runbook.toml");
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| {
-        kit::symptom(format!(
-            "could not read {FILE}: {error}; `cargo xtask reset 17.6.1` puts it back"
-        ))
-    });
+    let text = kit::or_symptom(Submission::of(kit::lab_dir!()).text(FILE));
     let mut setup = on_call::drawn(Shift::RetryStorm, OVERALL).metrics_only();
     setup.duration = setup.scenarios[0].starts_at / 10.0;
     setup.scenarios.clear();

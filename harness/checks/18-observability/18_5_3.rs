@@ -7,6 +7,7 @@ use super::subject;
 
 use drill::alerts::{Alerting, Drill, Span, Wanted};
 use drill::dashboards::{Board, Face, Watched, moments};
+use drill::submission::Submission;
 use drill::{Clock, Lane, Timeline, span};
 use incident::service::catalog::{Case, exhausted_pool, hour, slow_straggler};
 use incident::service::{Fault, Kind, Run, Setup, simulate};
@@ -405,13 +406,7 @@ impl Scene {
     }
 
     fn drill(&self, alerting: &Alerting) -> Drill {
-        let drill = alerting
-            .drill(self.storage.clone(), self.whole())
-            .unwrap_or_else(|error| kit::symptom(format!("{}: {error}", subject::RULES)));
-        if let Some(failure) = drill.failures().first() {
-            kit::symptom(format!("{}: {failure}", subject::RULES));
-        }
-        drill
+        kit::or_symptom(alerting.play(&self.storage, self.whole()))
     }
 
     fn fires(&self, alerting: &Alerting, within_ms: i64) {
@@ -602,23 +597,10 @@ fn critical() -> Wanted {
     Wanted::any().with("severity", "critical")
 }
 
-fn file(name: &str) -> String {
-    let path = kit::lab_dir!().join(name);
-    std::fs::read_to_string(&path)
-        .unwrap_or_else(|error| kit::symptom(format!("could not read {name}: {error}")))
-}
-
 fn board() -> Board {
-    Board::read(&file(subject::DASHBOARD)).unwrap_or_else(|unusable| {
-        kit::symptom(format!("could not use {}: {unusable}", subject::DASHBOARD))
-    })
+    kit::or_symptom(Submission::of(kit::lab_dir!()).board(subject::DASHBOARD))
 }
 
 fn alerting() -> Alerting {
-    Alerting::parse(&file(subject::RULES)).unwrap_or_else(|error| {
-        kit::symptom(format!(
-            "Prometheus would not load {}\n{error}",
-            subject::RULES
-        ))
-    })
+    kit::or_symptom(Submission::of(kit::lab_dir!()).rules(subject::RULES))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::subject::{SCRAPE_INTERVAL, SEEN_WITHIN};
 use drill::dashboards::{Board, Face, Watched, moments};
+use drill::submission::Submission;
 use drill::{Lane, span};
 use incident::task_pool::{self, Case, Run};
 use promql::dashboard::{Mapping, Panel, Property, Signal, Thresholds};
@@ -17,13 +18,7 @@ const LOOK: std::time::Duration = std::time::Duration::from_mins(1);
 const OFTEN: f64 = 0.8;
 
 fn board() -> Board {
-    let path = kit::lab_dir!().join("dashboard.json");
-    let json = std::fs::read_to_string(&path)
-        .unwrap_or_else(|error| kit::symptom(format!("could not read dashboard.json: {error}")));
-    match Board::read(&json) {
-        Ok(board) => board,
-        Err(unusable) => kit::symptom(format!("could not use dashboard.json: {unusable}")),
-    }
+    kit::or_symptom(Submission::of(kit::lab_dir!()).board("dashboard.json"))
 }
 
 /// A pool that has run, ready to be looked at.

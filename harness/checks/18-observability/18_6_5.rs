@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::subject::{LEAK_SEEN_WITHIN, SCRAPE_INTERVAL, SEEN_WITHIN};
 use drill::dashboards::{Board, Face, Watched, moments};
+use drill::submission::Submission;
 use drill::{Lane, span};
 use incident::go_hours::{self, Case, Run};
 use promql::dashboard::{Property, Signal};
@@ -30,13 +31,7 @@ const POOL: usize = 3;
 const LEAK: usize = 4;
 
 fn board() -> Board {
-    let path = kit::lab_dir!().join("dashboard.json");
-    let json = std::fs::read_to_string(&path)
-        .unwrap_or_else(|error| kit::symptom(format!("could not read dashboard.json: {error}")));
-    match Board::read(&json) {
-        Ok(board) => board,
-        Err(unusable) => kit::symptom(format!("could not use dashboard.json: {unusable}")),
-    }
+    kit::or_symptom(Submission::of(kit::lab_dir!()).board("dashboard.json"))
 }
 
 /// The panel that the answers name for a question.

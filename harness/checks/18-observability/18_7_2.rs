@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use super::subject::{ROUTES, RULES};
 use backends::{Alertmanager, Configuration, Prometheus, Source, Tool, Unavailable};
+use drill::Clock;
 use drill::alerts::{Alerting, Drill, Scenario, Span, Wanted, named};
+use drill::submission::Submission;
 use drill::worker_pools::{Hour, SATURATES_AFTER, about, scenario};
-use drill::{Clock, span};
 use kit::seed::Seed;
 use promql::duration::format_duration;
-use promql::routing::Routing;
 use promql::rules::{AlertState, Episode, Rule, RuleFile};
 use promql::{Dialect, Labels, Storage};
 use serde_json::{Value, json};
@@ -29,32 +29,20 @@ const RUNBOOK: &str = "runbook_url";
 const ADDRESS: &str = "127.0.0.1:9095";
 const RECEIVERS: [&str; 2] = ["tickets", "pager"];
 
-fn file(name: &str) -> String {
-    std::fs::read_to_string(kit::lab_dir!().join(name))
-        .unwrap_or_else(|error| kit::symptom(format!("could not read {name}: {error}")))
+fn submission() -> Submission {
+    Submission::of(kit::lab_dir!())
 }
 
-/// The learner's rules and routes, or the end of the check in a sentence.
+/// The learner's rules and routes.
 fn alerting() -> Alerting {
     kit::step("reading the learner's files");
-    let routing = Routing::parse(&file(ROUTES))
-        .unwrap_or_else(|error| kit::symptom(format!("could not read {ROUTES}: {error}")));
-    let alerting = Alerting::parse(&file(RULES))
-        .unwrap_or_else(|error| kit::symptom(format!("could not read {RULES}: {error}")));
-    if alerting.rules().alerting().next().is_none() {
-        kit::symptom(format!("{RULES} has no alert"));
-    }
-    alerting.routed(routing)
+    let routing = kit::or_symptom(submission().routes(ROUTES));
+    kit::or_symptom(submission().alerts(RULES)).routed(routing)
 }
 
 fn played(alerting: &Alerting, scenario: &Scenario) -> Drill {
-    let drill = alerting
-        .drill(scenario.storage.clone(), scenario.within)
-        .unwrap_or_else(|error| kit::symptom(format!("could not play the files: {error}")));
-    if let Some(failure) = drill.failures().first() {
-        kit::symptom(format!("{}: {failure}", scenario.title));
-    }
-    drill
+    let drill = alerting.play(&scenario.storage, scenario.within);
+    kit::or_symptom(drill.map_err(|error| format!("{}: {error}", scenario.title)))
 }
 
 /// Plays an hour: what is due has to fire in time, and nothing else.
@@ -62,21 +50,8 @@ fn judged(alerting: &Alerting, hour: Hour, seed: Seed) -> (Scenario, Drill) {
     kit::step(format!("playing {hour:?}"));
     let scenario = scenario(hour, seed.0);
     let drill = played(alerting, &scenario);
-    let timeline = scenario.timeline(&drill);
-    if let Some(due) = scenario.missed(&drill).first() {
-        let within = span(due.incident.due_ms - due.incident.begins_ms);
-        kit::symptom(format!(
-            "{}: no alert {} begins to fire within {within}\n{timeline}",
-            scenario.title, due.wanted
-        ));
-    }
-    if let Some(first) = scenario.needless(&drill).first() {
-        let at = Clock::from(scenario.origin_ms).time(first.firing_ms().unwrap_or_default());
-        kit::symptom(format!(
-            "{}: {} fires at {at}\n{timeline}",
-            scenario.title,
-            named(first.labels())
-        ));
+    if let Some(complaint) = scenario.complaint(&drill) {
+        kit::symptom(complaint);
     }
     (scenario, drill)
 }
@@ -319,7 +294,8 @@ fn had<S>(server: &str, started: Result<S, Unavailable>) -> S {
 fn prometheus_loads(alerting: &Alerting) {
     kit::step("starting Prometheus with the rules");
     let main = format!("global: {{evaluation_interval: 15s}}\nrule_files: [{RULES}]\n");
-    let configuration = Configuration::new(main).file(RULES, file(RULES));
+    let configuration =
+        Configuration::new(main).file(RULES, kit::or_symptom(submission().text(RULES)));
     let prometheus = had("Prometheus", Prometheus::start(configuration));
     if prometheus.source() == Source::Address {
         return;
@@ -439,9 +415,7 @@ fn promtool_agrees(alerting: &Alerting, scenario: &Scenario) {
         .map(Alerting::of)
         .unwrap_or_else(|error| kit::symptom(format!("could not read {RULES}: {error}")));
     let (storage, input, end_ms) = on_a_grid(scenario, 15_000);
-    let drill = alerting
-        .drill(storage, Span::new(0, end_ms))
-        .unwrap_or_else(|error| kit::symptom(format!("could not play the files: {error}")));
+    let drill = kit::or_symptom(alerting.drill(storage, Span::new(0, end_ms)));
     let names: BTreeSet<&str> = alerting
         .rules()
         .alerting()
@@ -577,7 +551,7 @@ fn labels_of(value: &Value) -> Labels {
 /// A running Alertmanager sends what the drill says that it sends. The alerts of a moment of the
 /// drill are posted as having begun long ago, so that no group waits.
 fn alertmanager_agrees(alerting: &Alerting, drill: &Drill, scenario: &Scenario) {
-    let text = file(ROUTES);
+    let text = kit::or_symptom(submission().text(ROUTES));
     assert!(
         text.contains(ADDRESS),
         "{ROUTES} sends nothing to {ADDRESS}"

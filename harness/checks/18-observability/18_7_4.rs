@@ -6,10 +6,10 @@ use super::subject;
 
 use drill::alerts::{Alerting, Drill, Span, Wanted};
 use drill::dashboards::Board;
+use drill::submission::Submission;
 use drill::{Clock, Lane, Timeline, storage_of};
 use incident::months::{Burn, Month, Run, Setup, simulate};
 use promql::dashboard::{Shown, Signal};
-use promql::rules::Settings;
 use promql::{Engine, Storage};
 
 const MINUTE: i64 = 60_000;
@@ -34,10 +34,8 @@ fn burn_rate_is_a_rate() {
                     (burn.starts_at_ms - 8 * HOUR, "hours before"),
                     (whole_minute(middle), "in the middle of"),
                 ] {
-                    let mut storage = played.storage.clone();
-                    let settings = Settings::new(at_ms - 10 * MINUTE, at_ms, EVERY);
-                    let evaluated = rules.rules().evaluate(&mut storage, &settings);
-                    evaluated.unwrap_or_else(|error| kit::symptom(format!("rules.yml: {error}")));
+                    let within = Span::new(at_ms - 10 * MINUTE, at_ms);
+                    let storage = kit::or_symptom(rules.recorded(&played.storage, within));
                     let truth = played.burn_rate(at_ms, HOUR);
                     let found = recorded(&storage, at_ms);
                     assert!(
@@ -364,34 +362,17 @@ fn whole_minute(at_ms: i64) -> i64 {
     at_ms - at_ms.rem_euclid(MINUTE)
 }
 
-/// One of the learner's files.
-fn file(name: &str) -> String {
-    let path = kit::lab_dir!().join(name);
-    std::fs::read_to_string(&path)
-        .unwrap_or_else(|error| kit::symptom(format!("could not read {name}: {error}")))
-}
-
 fn rules() -> Alerting {
-    match Alerting::parse(&file(subject::RULES)) {
-        Ok(alerting) => alerting.every(EVERY),
-        Err(error) => kit::symptom(format!("Prometheus would not load rules.yml\n{error}")),
-    }
+    let rules = Submission::of(kit::lab_dir!()).rules(subject::RULES);
+    kit::or_symptom(rules).every(EVERY)
 }
 
 fn board() -> Board {
-    Board::read(&file(subject::DASHBOARD))
-        .unwrap_or_else(|unusable| kit::symptom(format!("dashboard.json\n{unusable}")))
+    kit::or_symptom(Submission::of(kit::lab_dir!()).board(subject::DASHBOARD))
 }
 
 fn drilled(rules: &Alerting, played: &Played, span: Span) -> Drill {
-    // What lies behind the longest window that a rule could need is of no use to it.
-    let drill = rules
-        .drill(played.storage.clone(), span)
-        .unwrap_or_else(|error| kit::symptom(format!("rules.yml: {error}")));
-    if let Some(failure) = drill.failures().first() {
-        kit::symptom(format!("rules.yml: {failure}"));
-    }
-    drill
+    kit::or_symptom(rules.play(&played.storage, span))
 }
 
 /// The only sample of the recorded series.
@@ -402,7 +383,7 @@ fn recorded(storage: &Storage, at_ms: i64) -> f64 {
         .expect("a selector can be evaluated");
     match answer.value.samples() {
         [one] => one.value,
-        [] => kit::symptom(format!("rules.yml records no {RECORDED}")),
+        [] => kit::symptom(format!("{} records no {RECORDED}", subject::RULES)),
         several => {
             let series: Vec<String> = several.iter().map(|of| of.labels.to_string()).collect();
             kit::symptom(format!(
@@ -417,10 +398,8 @@ fn recorded(storage: &Storage, at_ms: i64) -> f64 {
 /// What the panel shows at the end of a month, with an hour of the learner's recorded series.
 fn shown(rules: &Alerting, board: &Board, played: &Played) -> Shown {
     let end_ms = (played.setup.begins + 86_400 * i64::from(played.setup.days)) * 1_000;
-    let mut storage = played.storage.clone();
-    let settings = Settings::new(end_ms - 10 * MINUTE, end_ms, EVERY);
-    let evaluated = rules.rules().evaluate(&mut storage, &settings);
-    evaluated.unwrap_or_else(|error| kit::symptom(format!("rules.yml: {error}")));
+    let within = Span::new(end_ms - 10 * MINUTE, end_ms);
+    let storage = kit::or_symptom(rules.recorded(&played.storage, within));
     let panel = board
         .titled(PANEL)
         .unwrap_or_else(|| kit::symptom(format!("the dashboard has no panel \"{PANEL}\"")));

@@ -6,8 +6,7 @@
 //! puts all of it into a [`Timeline`]. [`Score`] counts right, needless and missing alerts over
 //! several scenarios.
 //!
-//! Not for verdicts: what has to fire, what has to be silent and in which words that is said is the
-//! checker's.
+//! Not for verdicts: what has to fire and what has to be silent is the checker's.
 //!
 //! ```
 //! use std::time::Duration;
@@ -49,7 +48,7 @@ use promql::rules::{Episode, EvaluateError, Evaluation, Failure, RuleFile, Setti
 use promql::yaml::ConfigError;
 use promql::{Dialect, Labels, Storage};
 
-use crate::{Lane, Timeline, span};
+use crate::{Clock, Lane, Timeline, span};
 
 /// How often rules are evaluated unless a group or the caller says otherwise.
 pub const EVALUATION_INTERVAL: Duration = Duration::from_secs(15);
@@ -214,12 +213,43 @@ impl Alerting {
     }
 }
 
+impl Alerting {
+    /// As [`Alerting::drill`] over a copy of the metrics, and a rule that fails is an error.
+    ///
+    /// # Errors
+    /// As [`Alerting::drill`], and at the first rule that failed at any moment.
+    pub fn play(&self, storage: &Storage, within: Span) -> Result<Drill, DrillError> {
+        let drill = self.drill(storage.clone(), within)?;
+        match drill.failures().first() {
+            Some(failure) => Err(DrillError::Rule(failure.clone())),
+            None => Ok(drill),
+        }
+    }
+
+    /// A copy of the metrics with what the rules record of them within a span.
+    ///
+    /// # Errors
+    /// As [`Alerting::play`].
+    pub fn recorded(&self, storage: &Storage, within: Span) -> Result<Storage, DrillError> {
+        let mut storage = storage.clone();
+        let settings = Settings::new(within.from_ms, within.to_ms, self.interval);
+        let evaluation = self.rules.evaluate(&mut storage, &settings)?;
+        match evaluation.failures.into_iter().next() {
+            Some(failure) => Err(DrillError::Rule(failure)),
+            None => Ok(storage),
+        }
+    }
+}
+
 /// Why a configuration was not played. Completes "could not play the configuration: …".
 #[derive(Debug, thiserror::Error)]
 pub enum DrillError {
     /// The rules were not evaluated.
     #[error("could not evaluate the rules: {0}")]
     Rules(#[from] EvaluateError),
+    /// A rule failed, which a real server tells in its log only.
+    #[error("could not evaluate the rules: {0}")]
+    Rule(Failure),
     /// What fired was not sent.
     #[error("could not send what fired: {0}")]
     Routes(#[from] SimulateError),
@@ -483,6 +513,25 @@ impl Scenario {
             of.wanted.matches(episode.labels()) && at.is_some_and(|at| of.within.holds(at))
         });
         due || allowed
+    }
+
+    /// What is wrong with what was said, in a sentence and a timeline: something that was due and did
+    /// not come in time, or something that was neither due nor allowed.
+    pub fn complaint(&self, drill: &Drill) -> Option<String> {
+        let what = if let Some(due) = self.missed(drill).first() {
+            let within = span(due.incident.due_ms - due.incident.begins_ms);
+            format!("no alert {} begins to fire within {within}", due.wanted)
+        } else {
+            let needless = self.needless(drill);
+            let first = needless.first()?;
+            let at = Clock::from(self.origin_ms).time(first.firing_ms().unwrap_or_default());
+            let verb = match first.labels().value("severity") {
+                "critical" => "wakes somebody",
+                _ => "fires",
+            };
+            format!("{} {verb} at {at}", named(first.labels()))
+        };
+        Some(format!("{}: {what}\n{}", self.title, self.timeline(drill)))
     }
 
     /// What happened, what was said of it, and by when what was due.

@@ -15,6 +15,7 @@ pub mod dashboards;
 pub mod logs;
 pub mod runbook;
 mod store;
+pub mod submission;
 mod timeline;
 pub mod worker_pools;
 

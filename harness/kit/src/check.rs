@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::fmt::Display;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, Once, mpsc};
@@ -109,6 +110,11 @@ pub(crate) fn current_step() -> Option<String> {
 /// Ends the check with a symptom: what was observed, and what should have been.
 pub fn symptom(what: impl Into<String>) -> ! {
     panic::panic_any(Signal::Symptom(what.into()))
+}
+
+/// The value; or ends the check with the error, which has to be a sentence for the learner.
+pub fn or_symptom<T>(result: Result<T, impl Display>) -> T {
+    result.unwrap_or_else(|error| symptom(error.to_string()))
 }
 
 /// Ends the check because the learner has not answered the question `key` yet.

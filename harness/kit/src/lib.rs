@@ -27,4 +27,4 @@ pub mod seed;
 #[cfg(feature = "tokio")]
 pub mod time;
 
-pub use check::{DEADLINE, check, check_within, not_run, step, symptom, unanswered};
+pub use check::{DEADLINE, check, check_within, not_run, or_symptom, step, symptom, unanswered};

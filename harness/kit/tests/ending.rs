@@ -47,3 +47,13 @@ fn a_symptom_after_a_caught_panic_of_the_learners_code_comes_first_and_names_its
     );
     assert!(rest.contains("index out of bounds"), "{text}");
 }
+
+#[test]
+fn an_error_that_is_a_sentence_becomes_the_symptom_and_a_value_is_handed_on() {
+    let text = ending(|| {
+        assert_eq!(kit::or_symptom(Ok::<_, String>(7)), 7);
+        let refused: Result<(), _> = Err("Prometheus would not load rules.yml");
+        kit::or_symptom(refused);
+    });
+    assert_eq!(text, "Prometheus would not load rules.yml");
+}

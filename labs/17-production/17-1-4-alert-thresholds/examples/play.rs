@@ -1,20 +1,31 @@
 //! Plays `rules.yml` over hours that are made from a seed, and prints what it says of each.
 
-use std::path::Path;
+use std::error::Error;
+use std::process::ExitCode;
 
-use drill::alerts::{Alerting, named};
+use drill::alerts::named;
 use drill::bookings::{Hour, scenario};
+use drill::submission::Submission;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
+    match play() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play() -> Result<(), Box<dyn Error>> {
     let seed: u64 = match std::env::args().nth(1) {
         Some(text) => text
             .parse()
             .map_err(|_| format!("`{text}` is no seed: give a whole number"))?,
         None => 1,
     };
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(alert_thresholds::RULES);
-    let alerting = Alerting::parse(&std::fs::read_to_string(&file)?)
-        .map_err(|error| format!("could not read {}: {error}", alert_thresholds::RULES))?;
+    let submission = Submission::of(env!("CARGO_MANIFEST_DIR"));
+    let alerting = submission.alerts(alert_thresholds::RULES)?;
     println!("*  happens    >  your rules say    !  due");
     for hour in Hour::ALL {
         let scenario = scenario(hour, seed);

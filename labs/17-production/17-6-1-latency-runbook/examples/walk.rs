@@ -1,19 +1,32 @@
 //! Walks the runbook in this folder through the shift of a seed, and says what really happened.
 
+use std::error::Error;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use drill::runbook::{Runbook, Scene, Symptom, Vocabulary};
+use drill::submission::Submission;
 use drill::{Lane, Timeline};
 use incident::on_call;
 use incident::service::simulate;
+use latency_runbook::FILE;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
+    match walk() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn walk() -> Result<(), Box<dyn Error>> {
     let seed = std::env::args().nth(1).unwrap_or_else(|| "1".into());
     let seed: u64 = seed
         .parse()
         .map_err(|_| format!("`{seed}` is no seed: give a whole number"))?;
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/runbook.toml");
-    let text = std::fs::read_to_string(file)?;
+    let text = Submission::of(env!("CARGO_MANIFEST_DIR")).text(FILE)?;
 
     let shift = on_call::of_seed(seed);
     let setup = on_call::drawn(shift, seed);
@@ -24,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let runbook = Runbook::read(&text, &Vocabulary::of(&scene.storage));
     for finding in runbook.findings() {
-        println!("runbook.toml:{finding}");
+        println!("{FILE}:{finding}");
     }
     let alert = Symptom::new(
         promql::Query::parse(on_call::ALERT)?,

@@ -3,12 +3,13 @@
 //! `cargo run -p useless-dashboard --example play -- KIND SEED`, where KIND is quiet, busy, spike,
 //! release, batch, straggler, pool or payments.
 
-use std::path::Path;
+use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use drill::alerts::{Alerting, Span};
-use drill::dashboards::{Board, moments};
+use drill::alerts::Span;
+use drill::dashboards::moments;
+use drill::submission::Submission;
 use drill::{Lane, storage_of};
 use incident::service::catalog::{Case, exhausted_pool, hour, slow_straggler};
 use incident::service::{Setup, simulate};
@@ -49,16 +50,10 @@ fn happens(setup: &Setup) -> (f64, String) {
     (1_500.0, "nothing, all is well".to_owned())
 }
 
-fn file(name: &str) -> Result<String, String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-    std::fs::read_to_string(&path).map_err(|error| format!("could not read {name}: {error}"))
-}
-
-fn play(setups: &[Setup]) -> Result<(), String> {
-    let board = Board::read(&file(subject::DASHBOARD)?)
-        .map_err(|unusable| format!("could not use {}: {unusable}", subject::DASHBOARD))?;
-    let alerting = Alerting::parse(&file(subject::RULES)?)
-        .map_err(|error| format!("could not load {}:\n{error}", subject::RULES))?;
+fn play(setups: &[Setup]) -> Result<(), Box<dyn Error>> {
+    let submission = Submission::of(env!("CARGO_MANIFEST_DIR"));
+    let board = submission.board(subject::DASHBOARD)?;
+    let alerting = submission.rules(subject::RULES)?;
     let (at, what) = match setups {
         [setup] => happens(setup),
         _ => (
@@ -79,9 +74,7 @@ fn play(setups: &[Setup]) -> Result<(), String> {
     let panels: Vec<usize> = (0..board.dashboard().panels.len()).collect();
     let mut timeline = watched.timeline(&panels, origin_ms);
     timeline.add(origin_ms, Lane::Happened, what);
-    let drill = alerting
-        .drill(storage, Span::new(from_ms, to_ms))
-        .map_err(|error| error.to_string())?;
+    let drill = alerting.play(&storage, Span::new(from_ms, to_ms))?;
     drill.tell(&mut timeline);
     println!("{}: what changed, and what fired", setup.service.name);
     print!("{timeline}");

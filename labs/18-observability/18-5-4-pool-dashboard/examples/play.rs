@@ -5,7 +5,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use drill::dashboards::{Board, moments};
+use drill::dashboards::moments;
+use drill::submission::Submission;
 use incident::chance::Chance;
 use incident::task_pool::{Case, simulate};
 use pool_dashboard::SCRAPE_INTERVAL;
@@ -15,15 +16,11 @@ fn main() -> ExitCode {
         eprintln!("usage: cargo run -p pool-dashboard --example play -- SEED");
         return ExitCode::from(2);
     };
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/dashboard.json");
-    let board = match std::fs::read_to_string(path) {
-        Ok(json) => Board::read(&json).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    let board = match board {
+    let submission = Submission::of(env!("CARGO_MANIFEST_DIR"));
+    let board = match submission.board("dashboard.json") {
         Ok(board) => board,
-        Err(error) => {
-            eprintln!("could not use {path}: {error}");
+        Err(unfit) => {
+            eprintln!("{unfit}");
             return ExitCode::FAILURE;
         }
     };

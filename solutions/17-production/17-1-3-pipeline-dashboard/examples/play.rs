@@ -3,11 +3,11 @@
 //! `cargo run -p pipeline-dashboard --example play -- KIND SEED`, where KIND is quiet, busy, spike,
 //! release, decode, resize, encode, store, cores, failing, silence or leak.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use drill::dashboards::{Board, moments};
+use drill::dashboards::moments;
+use drill::submission::Submission;
 use drill::{Lane, storage};
 use incident::image_pipeline::{Case, LASTS, STAGES, STARTS_AT, setup};
 use incident::service::simulate;
@@ -42,12 +42,11 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(2);
     };
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(subject::DASHBOARD);
-    let read = std::fs::read_to_string(&path).map_err(|error| error.to_string());
-    let board = match read.and_then(|json| Board::read(&json).map_err(|why| why.to_string())) {
+    let submission = Submission::of(env!("CARGO_MANIFEST_DIR"));
+    let board = match submission.board(subject::DASHBOARD) {
         Ok(board) => board,
-        Err(why) => {
-            eprintln!("could not use {}: {why}", subject::DASHBOARD);
+        Err(unfit) => {
+            eprintln!("{unfit}");
             return ExitCode::FAILURE;
         }
     };

@@ -3,10 +3,10 @@
 //! `cargo run -p slo-burn-rate-solution --example month -- KIND SEED`, where KIND is calm, blips, slow, fast,
 //! outage or exhausted.
 
-use std::path::Path;
 use std::time::Duration;
 
-use drill::alerts::{Alerting, Span};
+use drill::alerts::Span;
+use drill::submission::Submission;
 use drill::{Lane, Timeline, storage_of};
 use incident::months::{Month, simulate};
 use slo_burn_rate_solution as subject;
@@ -28,15 +28,11 @@ fn main() {
         }
     };
     let seed = words.get(1).and_then(|word| word.parse().ok()).unwrap_or(1);
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(subject::RULES);
-    let text = std::fs::read_to_string(&file).unwrap_or_else(|error| {
-        eprintln!("could not read {}: {error}", file.display());
-        std::process::exit(1);
-    });
-    let alerting = match Alerting::parse(&text) {
+    let submission = Submission::of(env!("CARGO_MANIFEST_DIR"));
+    let alerting = match submission.rules(subject::RULES) {
         Ok(alerting) => alerting.every(Duration::from_secs(60)),
-        Err(error) => {
-            eprintln!("rules.yml:\n{error}");
+        Err(unfit) => {
+            eprintln!("{unfit}");
             std::process::exit(1);
         }
     };
@@ -59,10 +55,10 @@ fn main() {
         );
         timeline.add(burn.ends_at_ms, Lane::Happened, "it is over");
     }
-    match alerting.drill(storage_of(run.series()), span) {
+    match alerting.play(&storage_of(run.series()), span) {
         Ok(drill) => drill.tell(&mut timeline),
         Err(error) => {
-            eprintln!("could not evaluate rules.yml: {error}");
+            eprintln!("{error}");
             std::process::exit(1);
         }
     }
