@@ -143,7 +143,7 @@ fn pauses_are_explained_with_evidence() {
 fn profiles_are_taken_in_order() {
     kit::check(|| {
         let steps = kit::answers!().list("profiles.steps");
-        let expected = ["c", "f", "a", "h", "e", "b"];
+        let expected = ["c", "f", "a", "h", "e"];
         let known = ["a", "b", "c", "d", "e", "f", "g", "h"];
         if let Some(unknown) = steps.iter().find(|step| !known.contains(&step.as_str())) {
             kit::symptom(format!(
@@ -172,8 +172,10 @@ fn profiles_are_taken_in_order() {
                  is gone with it",
             );
         }
+        // The line of code is found; a restart after that takes nothing away.
+        let found = steps.strip_suffix(&["b".to_owned()]).unwrap_or(&steps);
         assert!(
-            steps == expected,
+            found == expected,
             "`profiles.steps` is {}: play it through, and ask at each step whether what it needs \
              is there, and whether anything is left out",
             steps.join(", ")
@@ -327,14 +329,39 @@ fn mean_rate_is_followed_from_the_end() {
     });
 }
 
+/// The week of the brief, from 2.1 to 5.4 GB as well, with its growth in the opposite order.
+fn a_week_that_adds_less_every_day() -> String {
+    let mut week = kit::fixture!("week.om").to_string();
+    for (was, is) in [
+        ("2400000000", "2900000000"),
+        ("2800000000", "3600000000"),
+        ("3300000000", "4200000000"),
+        ("3900000000", "4700000000"),
+        ("4600000000", "5100000000"),
+    ] {
+        let of = |bytes: &str| format!("{HEAP} {bytes} ");
+        assert!(week.contains(&of(was)), "the fixture has no {was}");
+        week = week.replace(&of(was), &of(is));
+    }
+    week
+}
+
 #[test]
 fn growth_that_grows_is_followed_too() {
     kit::check(|| {
-        let report = report(&kit::fixture!("week.om"), LIMIT, BRIEF);
-        let week = lived(&report, STARTED, BRIEF);
+        let canonical = report(&kit::fixture!("week.om"), LIMIT, BRIEF);
+        let week = lived(&canonical, STARTED, BRIEF);
         let found = week.full.map(|full| full.as_it_has_grown);
         let days = (-0.85 + (0.85_f64 * 0.85 + 4.0 * 0.05 * 2.6).sqrt()) / 0.1;
         expect_moment(found, LAST, LAST + days * DAY, BRIEF);
+
+        let slowing = a_week_that_adds_less_every_day();
+        let name = "a week that adds less every day";
+        let slowing = report(&slowing, LIMIT, name);
+        let week = lived(&slowing, STARTED, name);
+        let found = week.full.map(|full| full.as_it_has_grown);
+        expect_moment(found, LAST, LAST + 2.6 / 0.55 * DAY, name);
+
         for_each_life(|life, truth, name| {
             if let Some(expected) = truth.full_accelerating {
                 let found = life.full.map(|full| full.as_it_has_grown);
