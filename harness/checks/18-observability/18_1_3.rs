@@ -376,6 +376,19 @@ fn query_looks_back_for_five_minutes() {
             fleet.restart(0);
             fleet.serve(part(70, 80, 0.002));
             fleet.expect(&query, 80, "an instance was restarted two minutes ago");
+            // Beside one whose counters still hold an incident of long ago.
+            let mut fleet = Fleet::new(seed.0);
+            let beside = |from, to, slow| Part {
+                instance: 1,
+                ..part(from, to, slow)
+            };
+            fleet.serve(part(0, 70, 0.002));
+            fleet.serve(beside(0, 40, 0.3));
+            fleet.serve(beside(40, 80, 0.002));
+            fleet.restart(0);
+            fleet.serve(part(70, 80, 0.002));
+            let long_over = "an instance was restarted, and another had an incident before";
+            fleet.expect(&query, 80, long_over);
         });
     });
 }
