@@ -57,7 +57,7 @@ pub fn list(options: &Options) -> Result<ExitCode> {
             style("").dim()
         };
         let row = format!(
-            "  {:<8}{:<42.42} {:<11.11}{:>3}/{:<3} {state}",
+            "  {:<8}{:<41.41} {:<12.12}{:>3}/{:<3} {state}",
             lab.id(),
             lab.manifest.title,
             lab.manifest.kinds(),

@@ -26,6 +26,7 @@ enum Verb {
     /// Run test scripts in Prometheus's format: load, clear, eval
     Script(script::Options),
     /// Answer a query over metrics with timestamps
+    #[command(override_usage = "cargo xtask query [OPTIONS] --metrics <FILE> <EXPRESSION>")]
     Query(query::Options),
 }
 
