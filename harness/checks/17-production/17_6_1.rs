@@ -243,7 +243,13 @@ fn runbook() -> Runbook {
     setup.duration = setup.scenarios[0].starts_at / 10.0;
     setup.scenarios.clear();
     setup.deploys.clear();
-    Runbook::read(&text, &Vocabulary::of(&drill::storage(&simulate(&setup))))
+    let vocabulary = Vocabulary::of(&drill::storage(&simulate(&setup)));
+    let runbook = Runbook::read(&text, &vocabulary);
+    // Nobody can be stuck in a document that cannot be read: say what is wrong with it instead.
+    if let ([], [first, ..]) = (runbook.steps(), runbook.findings()) {
+        kit::symptom(format!("{FILE}:{first}"));
+    }
+    runbook
 }
 
 fn alert() -> Symptom {
