@@ -274,6 +274,12 @@ impl Setup {
     /// When the value is none that the thing can have, with a fragment that says why.
     pub fn with(&self, lever: Lever, value: f64) -> Result<Setup, String> {
         let mut setup = self.clone();
+        // Written out, the largest numbers have three hundred digits.
+        let shown = if value.abs() < 1e9 {
+            value.to_string()
+        } else {
+            format!("{value:e}")
+        };
         let whole = |low: u32, high: u32| {
             #[expect(
                 clippy::cast_possible_truncation,
@@ -285,7 +291,7 @@ impl Setup {
                 Ok(number)
             } else {
                 Err(format!(
-                    "{value} is not a whole number from {low} to {high}"
+                    "{shown} is not a whole number from {low} to {high}"
                 ))
             }
         };
@@ -293,7 +299,7 @@ impl Setup {
             if (low..=high).contains(&value) {
                 Ok(value)
             } else {
-                Err(format!("{value} does not lie between {low} and {high}"))
+                Err(format!("{shown} does not lie between {low} and {high}"))
             }
         };
         #[expect(clippy::cast_possible_truncation, reason = "minutes of a night")]
@@ -320,7 +326,7 @@ impl Setup {
             Lever::AlertLatencySeconds => {
                 if !BOUNDS.contains(&value) {
                     return Err(format!(
-                        "{value} is no bound of the histogram, so no rule can tell who took longer"
+                        "{shown} is no bound of the histogram, so no rule can tell who took longer"
                     ));
                 }
                 setup.alert.above_seconds = value;
@@ -1141,6 +1147,15 @@ mod tests {
         ] {
             assert!(setup.with(lever, value).is_err(), "{lever:?} = {value}");
         }
+    }
+
+    #[test]
+    fn a_number_that_nobody_would_write_out_is_not_written_out() {
+        let refused = Setup::canonical().with(Lever::PoolMaxConns, -1e308);
+        assert_eq!(
+            refused.unwrap_err(),
+            "-1e308 is not a whole number from 1 to 1000"
+        );
     }
 
     #[test]
