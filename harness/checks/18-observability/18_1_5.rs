@@ -105,10 +105,7 @@ fn cause_is_answered_with_evidence() {
             _ => {}
         }
         evidence("queries have become slower, and nothing else is used up")
-            .proves(
-                "how long a query takes",
-                &["db_query_duration_seconds_sum"],
-            )
+            .proves("how long a query takes", &["db_query_duration_seconds_sum"])
             .proves(
                 "the cores",
                 &["process_cpu_seconds_total", "process_cpu_waiting"],
