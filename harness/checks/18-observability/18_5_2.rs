@@ -332,6 +332,12 @@ fn guilty_deploys_are_charged() {
                         "of the new version's answers more than one in a hundred fails",
                     ),
                 };
+                assert!(
+                    release.story != Story::Fails
+                        || matches!(report.harm, Harm::Failing | Harm::SlowAndFailing),
+                    "{name}: {seen}, and the report says that the harm is {:?}",
+                    report.harm
+                );
                 expect_verdict(&report, &Verdict::Deploy(charges), name, seen);
             },
         );
