@@ -89,9 +89,6 @@ impl Plan {
         Plan {
             what: What::Program,
             bare,
-            target_dir: env::var_os("CARGO_TARGET_DIR")
-                .is_none()
-                .then(|| root.join("target")),
             apart: Some(manifest),
             ..Plan::checkers(root, vec![package.to_owned()])
         }

@@ -134,18 +134,31 @@ fn sources(rule: &str) -> Option<BTreeSet<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
+    use std::env;
+    use std::process;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
-
-    use tempfile::TempDir;
 
     use super::*;
 
-    /// A workspace with one package, whose binary has been built.
-    struct Workspace(TempDir);
+    /// A workspace with one package, whose binary has been built; removed with its folder.
+    struct Workspace(PathBuf);
+
+    impl Drop for Workspace {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
 
     impl Workspace {
         fn built() -> Self {
-            let workspace = Workspace(tempfile::tempdir().expect("a folder"));
+            static MADE: AtomicUsize = AtomicUsize::new(0);
+            let name = format!(
+                "launch-{}-{}",
+                process::id(),
+                MADE.fetch_add(1, Ordering::Relaxed)
+            );
+            let workspace = Workspace(env::temp_dir().join(name));
             for name in
                 COMMON
                     .iter()
@@ -158,7 +171,7 @@ mod tests {
         }
 
         fn root(&self) -> &Path {
-            self.0.path()
+            &self.0
         }
 
         fn write(&self, name: &str) {

@@ -1,5 +1,7 @@
 //! The runner from outside: whatever is typed, it answers in sentences.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 #[track_caller]
@@ -147,5 +149,45 @@ fn every_verb_explains_itself() {
         );
         let (code, said) = xtask(&[verb, "--help"]);
         assert_eq!(code, 0, "{verb} --help:\n{said}");
+    }
+}
+
+/// Cargo takes the path in an alias from the folder in which it is called.
+#[test]
+fn cargo_xtask_answers_in_every_folder_of_the_repository() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the runner lies in the repository");
+    let below = fs::read_dir(root)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry"));
+    let mut folders: Vec<PathBuf> = below
+        .filter(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let ours = !name.starts_with('.') && name != "target" && !name.starts_with("mutants");
+            ours && entry.path().is_dir()
+        })
+        .map(|entry| entry.path())
+        .collect();
+    assert!(folders.len() >= 5, "{folders:?}");
+    folders.push(root.to_owned());
+    folders.push(root.join("labs/18-observability/18-1-1-read-pool-metrics/src"));
+    for folder in folders {
+        let answer = Command::new(env!("CARGO"))
+            .args(["xtask", "list"])
+            .current_dir(&folder)
+            .env_remove("CARGO_MANIFEST_DIR")
+            .stdin(Stdio::null())
+            .output()
+            .expect("cargo starts");
+        let (said, why) = (
+            String::from_utf8_lossy(&answer.stdout),
+            String::from_utf8_lossy(&answer.stderr),
+        );
+        assert!(
+            said.contains("18.1.1"),
+            "in {}: {said}{why}",
+            folder.display()
+        );
     }
 }
