@@ -115,7 +115,7 @@ fn line(found: bool, name: &str, what: &str, enables: &str) {
     } else {
         style("no  ").yellow()
     };
-    let row = format!("  {mark} {name:<14} {what:<29}{}", style(enables).dim());
+    let row = format!("  {mark} {name:<14} {what:<30} {}", style(enables).dim());
     println!("{}", row.trim_end());
 }
 
