@@ -5,9 +5,12 @@ use std::fmt::Display;
 
 use console::{Style, measure_text_width, style};
 use judge::Verdict;
+use textwrap::{WordSplitter, WrapAlgorithm};
 
 /// Lines are filled up to here, whatever the terminal's width.
 const WIDTH: usize = 80;
+/// How much further in a line goes on that is laid out and too long.
+const HANG: usize = 4;
 
 /// Replaces backtraces, which help nobody who came to learn: a reader that went away, as `head`
 /// does, ends the runner quietly, and a bug says that it is one.
@@ -69,29 +72,28 @@ pub fn word(verdict: &Verdict) -> console::StyledObject<&'static str> {
     }
 }
 
-/// Text in a paragraph, indented, filled to the width. Lines that are laid out already, such as
-/// tables and code, begin with a space and are left as they are.
+/// Text in a paragraph, indented, filled to the width. What is laid out already, such as a table,
+/// begins with a space: its lines are kept, and one that is too long goes on below, further in. JSON
+/// is not broken, since people copy it.
 pub fn indented(text: &str, indent: usize) -> String {
     let prefix = " ".repeat(indent);
     let mut lines = Vec::new();
     for line in text.lines() {
-        if line.starts_with(' ') || line.is_empty() || measure_text_width(line) + indent <= WIDTH {
-            lines.push(format!("{prefix}{line}").trim_end().to_owned());
+        let inner = line.len() - line.trim_start_matches(' ').len();
+        if line[inner..].starts_with('{') {
+            lines.push(format!("{prefix}{line}"));
             continue;
         }
-        let mut filled = String::new();
-        for word in line.split(' ') {
-            let width = measure_text_width(&filled) + 1 + measure_text_width(word);
-            if !filled.is_empty() && width + indent > WIDTH {
-                lines.push(format!("{prefix}{filled}"));
-                filled.clear();
-            }
-            if !filled.is_empty() {
-                filled.push(' ');
-            }
-            filled.push_str(word);
-        }
-        lines.push(format!("{prefix}{filled}"));
+        let further = if inner == 0 { 0 } else { inner + HANG };
+        let hanging = " ".repeat(indent + further);
+        let options = textwrap::Options::new(WIDTH)
+            .initial_indent(&prefix)
+            .subsequent_indent(&hanging)
+            .break_words(false)
+            .word_splitter(WordSplitter::NoHyphenation)
+            .wrap_algorithm(WrapAlgorithm::FirstFit);
+        let filled = textwrap::wrap(line, options);
+        lines.extend(filled.iter().map(|line| line.trim_end().to_owned()));
     }
     lines.join("\n")
 }
@@ -129,16 +131,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_lines_are_filled_and_laid_out_lines_are_kept() {
+    fn long_lines_are_filled_and_the_columns_of_a_table_are_kept() {
         let text = format!(
-            "{}\n  a   table   row that is far longer than eighty columns would allow, and stays as it is",
-            "word ".repeat(30).trim()
+            "{}\n\n  a   table   row that is far longer than eighty columns would allow, and goes on below\n  a   short   one",
+            "two-word ".repeat(30).trim()
         );
         let shown = indented(&text, 6);
-        for line in shown.lines().take_while(|line| !line.contains("table")) {
+        for line in shown.lines() {
             assert!(measure_text_width(line) <= WIDTH, "{line}");
         }
-        assert!(shown.contains("        a   table   row that is far longer"));
+        assert!(!shown.contains("two-\n"), "{shown}");
+        let table: Vec<&str> = shown.lines().skip_while(|line| !line.is_empty()).collect();
+        assert_eq!(
+            table,
+            [
+                "",
+                "        a   table   row that is far longer than eighty columns would allow, and",
+                "            goes on below",
+                "        a   short   one"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_has_no_place_to_break_is_kept_whole() {
+        let path = format!("/{}", "folder/".repeat(15));
+        let json = format!("  {{\"message\": \"{}\"}}", "word ".repeat(20));
+        let shown = indented(&format!("{path}\n{json}"), 2);
+        assert_eq!(shown, format!("  {path}\n  {json}"));
     }
 
     #[test]

@@ -259,19 +259,19 @@ impl<'c> Session<'c> {
 
     fn footer(&self) {
         let key = |key: &str, rest: &str| format!("{}{rest}", style(key).bold().underlined());
-        println!(
-            "\n  {}   {}  {}  {}  {}  {}",
-            style(format!(
-                "watching {}",
-                self.lab.relative(&self.lab.dir().join("src"))
-            ))
-            .dim(),
+        let watching = format!(
+            "watching {}",
+            self.lab.relative(&self.lab.dir().join("src"))
+        );
+        let keys = [
             key("h", "int"),
             key("l", "ist"),
             key("n", "ext"),
             key("r", "eset"),
-            key("q", "uit")
-        );
+            key("q", "uit"),
+        ]
+        .join("  ");
+        println!("\n  {}\n  {keys}", style(watching).dim());
     }
 
     fn stop(&mut self) {

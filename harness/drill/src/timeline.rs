@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use textwrap::{WordSplitter, WrapAlgorithm};
+
 use crate::Clock;
 
-/// Columns of a line.
-const WIDTH: usize = 78;
-/// Lines of a timeline that are shown; what is cut out of the middle is counted.
+/// Columns of a line: what the runner leaves of 80 beside its own indentation.
+const WIDTH: usize = 72;
+/// Entries of a timeline that are shown; what is cut out of the middle is counted.
 const SHOWN: usize = 28;
 
 /// Whose line it is.
@@ -56,7 +58,8 @@ impl Timeline {
     }
 }
 
-/// A line for each entry, at most 78 columns wide; a long timeline loses its middle.
+/// A line for each entry, or more where it is wider than 72 columns; a long timeline loses its
+/// middle.
 impl fmt::Display for Timeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let entries = self.entries();
@@ -73,15 +76,18 @@ impl fmt::Display for Timeline {
                 Lane::Said => ">",
                 Lane::Due => "!",
             };
-            let line = format!(
-                "  {}  {:>7}  {mark} {text}",
+            let head = format!(
+                "  {}  {:>7}  {mark} ",
                 self.clock.time(*at),
                 self.clock.since(*at)
             );
-            if line.chars().count() > WIDTH {
-                let kept: String = line.chars().take(WIDTH - 1).collect();
-                writeln!(f, "{kept}…")?;
-            } else {
+            let below = " ".repeat(head.len());
+            let options = textwrap::Options::new(WIDTH)
+                .initial_indent(&head)
+                .subsequent_indent(&below)
+                .word_splitter(WordSplitter::NoHyphenation)
+                .wrap_algorithm(WrapAlgorithm::FirstFit);
+            for line in textwrap::wrap(text, options) {
                 writeln!(f, "{line}")?;
             }
         }
@@ -94,21 +100,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_stand_in_the_order_of_time_within_eighty_columns() {
+    fn entries_stand_in_the_order_of_time_and_long_ones_go_on_below() {
         let mut timeline = Timeline::from(600_000);
         timeline.add(900_000, Lane::Due, "someone has to be told");
-        timeline.add(
-            900_000,
-            Lane::Said,
-            format!("PoolSaturated {}", "x".repeat(90)),
-        );
+        let alert = "FIRING    PoolSaturated warning mail 10.5.193.79:9100 10.5.194.175:9100";
+        timeline.add(900_000, Lane::Said, alert);
         timeline.add(600_000, Lane::Happened, "a slow query");
         let text = timeline.to_string();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "  00:10:00       0s  * a slow query");
-        assert!(lines[1].contains("5m00s  > PoolSaturated"));
-        assert!(lines[2].ends_with("! someone has to be told"));
-        assert!(lines.iter().all(|line| line.chars().count() <= 80));
+        assert_eq!(
+            lines,
+            [
+                "  00:10:00       0s  * a slow query",
+                "  00:15:00    5m00s  > FIRING    PoolSaturated warning mail",
+                "                       10.5.193.79:9100 10.5.194.175:9100",
+                "  00:15:00    5m00s  ! someone has to be told",
+            ]
+        );
+    }
+
+    #[test]
+    fn no_line_is_wider_than_what_the_runner_leaves() {
+        let mut timeline = Timeline::from(0);
+        timeline.add(0, Lane::Said, "x".repeat(90));
+        timeline.add(0, Lane::Said, "wide words ".repeat(20));
+        let text = timeline.to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.len() > 4, "{text}");
+        assert!(
+            lines.iter().all(|line| line.chars().count() <= 72),
+            "{text}"
+        );
     }
 
     #[test]

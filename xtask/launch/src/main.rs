@@ -39,9 +39,14 @@ fn launch() -> Result<ExitCode, String> {
     let runner = folder.join(format!("{RUNNER}{}", env::consts::EXE_SUFFIX));
     let stamp = Stamp::of(&root, &runner);
     if !stamp.is_fresh() {
-        if !runner.is_file() {
-            eprintln!("building the runner; the first time takes longest");
-        }
+        eprintln!(
+            "building the runner{}",
+            if runner.is_file() {
+                ", whose sources may have changed"
+            } else {
+                "; the first time takes longest"
+            }
+        );
         let begun = stamp.begin();
         let status = cargo()
             .current_dir(&root)
