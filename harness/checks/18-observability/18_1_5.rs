@@ -1,8 +1,9 @@
 //! 18.1.5: a worker pool by utilization, saturation and errors.
 
-use super::subject::{Advice, Limit, advise};
+use super::subject::{Advice, AdviceError, Limit, advise};
 use incident::use_pool::{self, BOUNDS, Run, Setup};
 use kit::answers::Tolerance;
+use kit::dump;
 use kit::evidence::Evidence;
 use kit::seed::Seed;
 use telemetry::metrics::Scrape;
@@ -395,14 +396,11 @@ fn limit_is_what_the_others_wait_for() {
 fn incomplete_metrics_are_errors() {
     kit::check(|| {
         let canonical = kit::fixture!("pool.om");
-        let kept = |keep: &dyn Fn(&str) -> bool| -> String {
-            canonical
-                .lines()
-                .filter(|line| keep(line))
-                .map(|line| format!("{line}\n"))
-                .collect()
-        };
-        let without = |name: &str| kept(&|line| !line.contains(name));
+        let without = |name: &str| dump::without(&canonical, name);
+        let one_scrape = dump::at(&canonical, |seconds| seconds == 1_762_856_400.0);
+        let nothing_ended = dump::revalued(&canonical, |sample| {
+            (sample.name() == "pool_tasks_total").then_some(7.0)
+        });
         // What is missing is named, so that whoever reads the error knows where to look.
         for (what, missing, text) in [
             ("an empty text", "", String::new()),
@@ -431,25 +429,8 @@ fn incomplete_metrics_are_errors() {
                 "pool_worker_busy_seconds",
                 without("pool_worker_busy_seconds"),
             ),
-            (
-                "one scrape",
-                "",
-                kept(&|line| line.starts_with('#') || line.ends_with(" 1762856400")),
-            ),
-            (
-                "a pool in which nothing ended",
-                "",
-                canonical
-                    .lines()
-                    .map(|line| match line.rsplit_once(' ') {
-                        Some((sample, time)) if sample.starts_with("pool_tasks_total") => {
-                            let series = sample.rsplit_once(' ').map_or(sample, |(s, _)| s);
-                            format!("{series} 7 {time}\n")
-                        }
-                        _ => format!("{line}\n"),
-                    })
-                    .collect(),
-            ),
+            ("one scrape", "", one_scrape),
+            ("a pool in which nothing ended", "", nothing_ended),
         ] {
             kit::step(format!("advising on {what}"));
             match advise(&text) {
@@ -460,6 +441,24 @@ fn incomplete_metrics_are_errors() {
                     error.to_string().contains(missing),
                     "{what} gives \"{error}\", and on-call looks for {missing} elsewhere"
                 ),
+            }
+        }
+        for name in [
+            "pool_queue_depth",
+            "pool_worker_busy_seconds_total",
+            "db_connection_in_use_seconds_total",
+        ] {
+            let what = format!("a pool whose last `{name}` has no time");
+            let (text, line) = dump::timeless(&canonical, name);
+            kit::step(format!("advising on {what}"));
+            match advise(&text) {
+                Err(AdviceError::Timeless(said)) if said == line => {}
+                Err(error) => kit::symptom(format!(
+                    "{what}, on line {line}, gives \"{error}\", and on-call looks elsewhere"
+                )),
+                Ok(advice) => kit::symptom(format!(
+                    "{what} gives advice instead of an error: {advice:?}"
+                )),
             }
         }
     });
@@ -526,25 +525,18 @@ fn for_each_pool(mut judge: impl FnMut(&Drawn, &Setup, &str)) {
 fn crowded_at_the_last_scrape(metrics: &str, setup: &Setup) -> String {
     let last = metrics
         .lines()
-        .rfind(|line| line.starts_with("pool_queue_depth"))
-        .and_then(|line| line.rsplit(' ').next())
-        .unwrap_or("");
+        .filter_map(dump::Sample::of)
+        .map(|sample| sample.seconds())
+        .fold(0.0, f64::max);
     let shown = [
-        ("process_cpu_waiting", 3),
-        ("db_connections_in_use", setup.connections),
-        ("db_connection_waiters", 3),
+        ("process_cpu_waiting", 3.0),
+        ("db_connections_in_use", f64::from(setup.connections)),
+        ("db_connection_waiters", 3.0),
     ];
-    let lines = metrics.lines().map(|line| {
-        let mut words = line.split(' ');
-        let series = words.next().unwrap_or("");
-        match shown.iter().find(|(name, _)| *name == series) {
-            Some((name, value)) if words.next_back() == Some(last) => {
-                format!("{name} {value} {last}\n")
-            }
-            _ => format!("{line}\n"),
-        }
-    });
-    lines.collect()
+    dump::revalued(metrics, |sample| {
+        let (_, value) = shown.iter().find(|(name, _)| *name == sample.series)?;
+        (sample.seconds() == last).then_some(*value)
+    })
 }
 
 fn advice(metrics: &str, name: &str) -> Advice {

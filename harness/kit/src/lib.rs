@@ -13,6 +13,7 @@ pub mod answers;
 pub mod capture;
 mod check;
 pub mod closed_loop;
+pub mod dump;
 pub mod environment;
 pub mod evidence;
 pub mod history;

@@ -102,6 +102,14 @@ pub fn advise(metrics: &str) -> Result<Advice, AdviceError> {
     })
 }
 
+/// When a sample was taken: Unix time, in seconds.
+fn timed(sample: &Sample) -> Result<f64, AdviceError> {
+    match sample.timestamp {
+        Some(time) => Ok(time.as_seconds()),
+        None => Err(AdviceError::Timeless(sample.line)),
+    }
+}
+
 /// The time from the first scrape to the last.
 struct Window<'s> {
     scrape: &'s Scrape,
@@ -112,8 +120,7 @@ impl<'s> Window<'s> {
     fn of(scrape: &'s Scrape) -> Result<Self, AdviceError> {
         let mut times = Vec::new();
         for sample in scrape.samples("pool_queue_depth") {
-            let time = sample.timestamp.ok_or(AdviceError::Timeless(sample.line))?;
-            times.push(time.as_seconds());
+            times.push(timed(sample)?);
         }
         match times.as_slice() {
             [] => Err(AdviceError::Missing("pool_queue_depth")),
@@ -130,12 +137,15 @@ impl<'s> Window<'s> {
         name: &'static str,
         labels: &[(&str, &str)],
     ) -> Result<(&'s Sample, &'s Sample), AdviceError> {
-        let mut samples = self
-            .scrape
-            .samples(name)
-            .filter(|sample| sample.labels.equal(labels));
-        let first = samples.next().ok_or(AdviceError::Missing(name))?;
-        Ok((first, samples.last().unwrap_or(first)))
+        let mut ends = None;
+        for sample in self.scrape.samples(name) {
+            if sample.labels.equal(labels) {
+                // Without its time it may be of any scrape.
+                timed(sample)?;
+                ends = Some((ends.map_or(sample, |(first, _)| first), sample));
+            }
+        }
+        ends.ok_or(AdviceError::Missing(name))
     }
 
     fn last(&self, gauge: &'static str) -> Result<f64, AdviceError> {
