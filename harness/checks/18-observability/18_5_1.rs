@@ -1,8 +1,9 @@
 //! 18.5.1: eight panels at three in the morning.
 
-use super::subject::{Cause, Report, Symptom, analyze};
+use super::subject::{AnalysisError, Cause, Report, Symptom, analyze};
 use incident::nights::{self, Night, Story, Trouble};
 use kit::answers::Tolerance;
+use kit::dump;
 use kit::evidence::Evidence;
 use kit::seed::Seed;
 use telemetry::metrics::Scrape;
@@ -252,7 +253,14 @@ fn action_comes_before_repair() {
             "`action.steps` is {}: is one missing, or in there twice?",
             steps.join(", ")
         );
-        if steps.first().is_none_or(|first| first != "d") {
+        if at("c") == Some(0) {
+            kit::symptom(
+                "`action.steps` begins with \"c\": whoever waits for longer than the limit gets an \
+                 error instead of an answer, and the query keeps its connections for as long as \
+                 before",
+            );
+        }
+        if at("d") != Some(0) {
             kit::symptom(
                 "`action.steps` begins with something else while 4,800 users a second wait for \
                  five seconds",
@@ -261,11 +269,8 @@ fn action_comes_before_repair() {
         for (earlier, later, symptom) in [
             ("f", "a", "repairs what has not been looked at"),
             ("a", "h", "ends the makeshift before there is a repair"),
-            (
-                "h",
-                "c",
-                "prepares for the next time before this one is over",
-            ),
+            // The limit may come at any time: it helps now against the queue, and later against the
+            // next one.
             (
                 "h",
                 "e",
@@ -464,18 +469,21 @@ fn beginning_is_when_users_noticed() {
                 Story::ConnectionLeak,
                 Story::SlowDependency,
                 Story::TaskLeak,
+                Story::LockContention,
+                Story::FailingDeploy,
             ],
             |report, night, name| {
-                let (panel, factor) = match night.trouble {
-                    Trouble::TasksKept => (TASKS, 2.0),
-                    _ => (LATENCY, 2.0),
+                let twice = |panel| 2.0 * median(&samples(&night.metrics, panel)[..19]);
+                let moments = match night.trouble {
+                    Trouble::TasksKept => [reached(&night, TASKS, twice(TASKS)), None],
+                    _ => [
+                        reached(&night, LATENCY, twice(LATENCY)),
+                        reached(&night, ERRORS, 0.01),
+                    ],
                 };
-                let samples = samples(&night.metrics, panel);
-                let level = factor * median(&samples[..19]);
-                let last = samples.iter().rposition(|&(_, value)| value < level);
-                let truth = samples[last.expect("it begins well") + 1].0;
+                let truth = moments.into_iter().flatten().reduce(f64::min);
                 let seen = "something is wrong to the end";
-                expect(report.since, truth, name, seen);
+                expect(report.since, truth.expect("it is sick"), name, seen);
             },
         );
     });
@@ -494,6 +502,9 @@ fn evidence_sets_the_cause_apart() {
                 Story::ConnectionLeak,
                 Story::LockContention,
                 Story::TaskLeak,
+                Story::NoisyTenant,
+                Story::CostlyDeploy,
+                Story::FailingDeploy,
             ],
             |report, night, name| judge_evidence(&report, &night.trouble, name),
         );
@@ -504,47 +515,39 @@ fn evidence_sets_the_cause_apart() {
 fn incomplete_metrics_are_errors() {
     kit::check(|| {
         let canonical = kit::fixture!("night.om");
-        let only = |wanted: &dyn Fn(&str) -> bool| -> String {
-            canonical
-                .lines()
-                .filter(|line| wanted(line))
-                .map(|line| format!("{line}\n"))
-                .collect()
-        };
-        let nine_minutes = only(&|line| {
-            let time = line.rsplit(' ').next().and_then(|t| t.parse::<f64>().ok());
-            line.starts_with('#') || time.is_none_or(|time| time > 1_760_411_400.0 - 540.0)
-        });
+        let without = |name: &str| dump::without(&canonical, name);
+        let nine_minutes = dump::at(&canonical, |seconds| seconds > 1_760_411_400.0 - 540.0);
         for (what, text) in [
             ("an empty text", String::new()),
             (
                 "a page of HTML",
                 "<html>502 Bad Gateway</html>\n".to_owned(),
             ),
-            (
-                "a night without the latency",
-                only(&|line| !line.contains(LATENCY)),
-            ),
-            (
-                "a night without the queries",
-                only(&|line| !line.contains(QUERIES)),
-            ),
-            (
-                "a night without the connections",
-                only(&|line| !line.contains(LENT)),
-            ),
+            ("a night without the latency", without(LATENCY)),
+            ("a night without the queries", without(QUERIES)),
+            ("a night without the connections", without(LENT)),
             ("nine minutes", nine_minutes),
-            (
-                "a night without times",
-                only(&|line| line.starts_with('#') || line.ends_with(" 1760409600"))
-                    .replace(" 1760409600", ""),
-            ),
         ] {
             kit::step(format!("analyzing {what}"));
             if let Ok(report) = analyze(&text) {
                 kit::symptom(format!(
                     "{what} gives a report instead of an error: {report:?}"
                 ));
+            }
+        }
+        for panel in [LATENCY, CPU, QUERIES] {
+            let what = format!("a night whose last `{panel}` has no time");
+            let (text, line) = dump::timeless(&canonical, panel);
+            kit::step(format!("analyzing {what}"));
+            match analyze(&text) {
+                Err(AnalysisError::Timeless(said)) if said == line => {}
+                Err(error) => kit::symptom(format!(
+                    "{what}, on line {line}, gives \"{error}\": where is the fault to be looked \
+                     for?"
+                )),
+                Ok(report) => kit::symptom(format!(
+                    "{what} gives a report instead of an error: {report:?}"
+                )),
             }
         }
     });
@@ -560,18 +563,17 @@ fn evidence(claim: &str) -> Evidence<'_> {
 
 fn judge_evidence(report: &Report, trouble: &Trouble, name: &str) {
     let claim = format!("the report on {name} gives");
-    let mut rules = Evidence::for_claim(&claim).exists(|item| {
+    let rules = Evidence::for_claim(&claim).exists(|item| {
         [
             REQUESTS, LATENCY, ERRORS, CPU, MEMORY, TASKS, QUERIES, ACQUIRE, LENT, MAX, CALLS,
         ]
         .contains(&item)
     });
-    if matches!(
-        report.symptom,
-        Symptom::Failing | Symptom::SlowAndFailing | Symptom::None
-    ) {
-        rules = rules.fits(&[ERRORS]);
-    }
+    let rules = match report.symptom {
+        Symptom::Slow => rules,
+        Symptom::None | Symptom::Failing => rules.fits(&[ERRORS]),
+        Symptom::SlowAndFailing => rules.proves("answers that fail", &[ERRORS]),
+    };
     let rules = match trouble {
         Trouble::Nothing => rules,
         Trouble::SlowQuery(_) | Trouble::ConnectionsKept => rules
@@ -619,9 +621,9 @@ fn expect_cause(report: Report, night: Night, name: &str) {
         match &night.trouble {
             Trouble::Nothing => "nothing is wrong",
             Trouble::SlowQuery(_) =>
-                "the pool is empty, and one of the queries takes a hundred times as long as before",
+                "the connection pool is exhausted, and one of the queries takes a hundred times as long as before",
             Trouble::ConnectionsKept =>
-                "the pool is empty, and queries took no longer than before as long as there were any",
+                "the connection pool is exhausted, and queries took no longer than before as long as there were any",
             Trouble::Traffic => "the cores are used up by four times as many requests as before",
             Trouble::Cost => "the cores are used up by as many requests as before",
             Trouble::Failures => "answers fail, and are as fast as before",
@@ -660,6 +662,14 @@ fn symptom_of(night: &Night) -> (Symptom, &'static str) {
             "answers take several times as long as before, and hardly any fails",
         )
     }
+}
+
+/// Since when a panel has been at `level` or above without a break, to the end of the night.
+fn reached(night: &Night, panel: &str, level: f64) -> Option<f64> {
+    let samples = samples(&night.metrics, panel);
+    let last = samples.iter().rposition(|&(_, value)| value < level);
+    let (at, _) = samples.get(last.expect("it begins well") + 1)?;
+    Some(*at)
 }
 
 fn samples(metrics: &str, panel: &str) -> Vec<(f64, f64)> {
@@ -702,23 +712,10 @@ fn for_each_scaled(
     kit::seed::each(&SEEDS, |seed| {
         let night = nights::of(story, seed.0);
         let from = from + samples(&night.metrics, LATENCY)[0].0;
-        let scaled = night.metrics.lines().map(|line| {
-            let words: Vec<&str> = line.split(' ').collect();
-            let [series, value, at] = words[..] else {
-                return format!("{line}\n");
-            };
-            let later = at.parse::<f64>().is_ok_and(|at| at >= from);
-            match (
-                panels.iter().find(|(panel, _)| *panel == series),
-                value.parse::<f64>(),
-            ) {
-                (Some((_, factor)), Ok(value)) if later => {
-                    format!("{series} {} {at}\n", value * factor)
-                }
-                _ => format!("{line}\n"),
-            }
+        let metrics = dump::revalued(&night.metrics, |sample| {
+            let (_, factor) = panels.iter().find(|(panel, _)| *panel == sample.series)?;
+            (sample.seconds() >= from).then_some(sample.value * factor)
         });
-        let metrics: String = scaled.collect();
         let name = format!("an unseen night (seed {seed}, at another level)");
         judge(report(&metrics, &name), night, &name);
     });

@@ -23,9 +23,9 @@ const MAX: &str = "job:db_connections:max";
 pub struct Report {
     pub symptom: Symptom,
     pub cause: Cause,
-    /// Since when: the first sample from which on the symptom shows in every sample to the end, or,
-    /// where there is a cause and no symptom, the cause. Unix time, in seconds. `None` where nothing
-    /// is wrong.
+    /// Since when: the first sample from which on the symptom shows in every sample to the end, the
+    /// earlier one where answers are slow and fail, or, where there is a cause and no symptom, the
+    /// cause. Unix time, in seconds. `None` where nothing is wrong.
     pub since: Option<f64>,
     /// Names of panels, each once: those that show the symptom, and those without which another
     /// [`Cause`] would be possible. Panels that say nothing about it are none. Empty where nothing
