@@ -30,6 +30,7 @@ mod reset;
 mod run;
 mod verify;
 mod view;
+mod waiting;
 mod watch;
 
 use std::process::ExitCode;

@@ -17,6 +17,7 @@ use crate::judging::{self, Outcome, Subject};
 use crate::manifest::Check;
 use crate::progress::Progress;
 use crate::screen::{self, command};
+use crate::waiting::Waiting;
 
 /// How many lines of the compiler's words are shown.
 const COMPILER_LINES: usize = 60;
@@ -125,6 +126,7 @@ pub fn judge_and_show<'c>(
     let mut ended: HashMap<&str, Judged> = HashMap::new();
     let mut pending = checks.iter();
     let mut next = pending.next();
+    let mut waiting = Waiting::for_checks(checks.len());
     let outcome = judging::judge(
         &lab.manifest,
         &durations.longest_first(&checks),
@@ -132,13 +134,16 @@ pub fn judge_and_show<'c>(
         options.seed,
         |check, judged| {
             ended.insert(&check.name, judged.clone());
-            while let Some(judged) = next.and_then(|check| ended.remove(check.name.as_str())) {
-                let check = next.take().expect("it has just ended");
-                show(lab, check, &judged, options);
-                next = pending.next();
-            }
+            waiting.one_ended(|| {
+                while let Some(judged) = next.and_then(|check| ended.remove(check.name.as_str())) {
+                    let check = next.take().expect("it has just ended");
+                    show(lab, check, &judged, options);
+                    next = pending.next();
+                }
+            });
         },
     )?;
+    drop(waiting);
     for result in &outcome.results {
         durations.note(result.check, result.judged.took);
     }
@@ -188,7 +193,10 @@ pub fn verdicts(
     };
     let checks: Vec<&Check> = lab.manifest.checks.iter().collect();
     let checks = Durations::load(&catalog.root, lab.id()).longest_first(&checks);
-    let outcome = judging::judge(&lab.manifest, &checks, &subject, None, |_, _| {})?;
+    let mut waiting = Waiting::for_checks(checks.len());
+    let outcome = judging::judge(&lab.manifest, &checks, &subject, None, |_, _| {
+        waiting.one_ended(|| ());
+    })?;
     Ok(Some(outcome.names()))
 }
 

@@ -7,6 +7,7 @@
 #![cfg(unix)]
 
 mod deadline;
+mod patience;
 mod printed;
 mod submissions;
 mod terminal;
