@@ -769,6 +769,14 @@ fn a_crashed_holder_is_replaced_on_a_real_etcd() {
                     Outcome::HeldByAnother | Outcome::Unavailable => refusals += 1,
                     other => kit::symptom(format!("ada crashed, and bea says {other:?}")),
                 }
+                // No need to wait for what cannot come.
+                let lock = format!("/jobs/{job}/lock");
+                if let Ok(Some(Entry { lease: None, .. })) = store.get(&lock).await {
+                    kit::symptom(format!(
+                        "on a real etcd ada crashed with a lease of 1 s, bea is refused, and \
+                         {lock} is attached to no lease: it stays there for ever"
+                    ));
+                }
                 sleep(Duration::from_millis(100)).await;
             }
             // A lease cannot have run out before so much time has passed since it was asked for.
