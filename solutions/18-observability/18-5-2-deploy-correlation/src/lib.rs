@@ -30,8 +30,9 @@ pub struct Report {
     /// The first sample of the version that was not there in the beginning: Unix time, in seconds.
     pub deployed: f64,
     pub harm: Harm,
-    /// Since when: the first sample from which on the harm shows in every sample to the end. Unix
-    /// time, in seconds. `None` where there is none.
+    /// Since when: the first sample from which on the harm shows in every sample to the end, the
+    /// earlier one where answers are slow and fail. Unix time, in seconds. `None` where there is no
+    /// harm.
     pub since: Option<f64>,
     pub compared: Comparison,
     pub verdict: Verdict,
