@@ -250,7 +250,7 @@ fn first_row_is_three_lights() {
 // The first row.
 
 /// The first row is green while the workers have half of what they can do, or hardly anything, and
-/// not red while they have much.
+/// not red while they have much, or while an instance that hardly counts is slow and fails.
 #[test]
 fn first_row_is_green_on_good_days() {
     kit::check(|| {
@@ -262,6 +262,7 @@ fn first_row_is_green_on_good_days() {
             (Case::Busy, 23, &[Face::Green, Face::Yellow]),
             (Case::Spike, 24, &[Face::Green, Face::Yellow]),
             (Case::Release, 25, &[Face::Green, Face::Yellow]),
+            (Case::Canary, 26, &[Face::Green, Face::Yellow]),
         ] {
             let scene = Scene::of(case, seed);
             let watched = scene.watch(&board);
@@ -325,6 +326,7 @@ fn slow_tasks_are_seen() {
         is_seen(Case::Workers, &[31]);
         is_seen(Case::Tail, &[32]);
         is_seen(Case::Bursts, &[36, 37]);
+        is_seen(Case::Straggler, &[39, 40]);
     });
 }
 

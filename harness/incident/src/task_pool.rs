@@ -52,6 +52,8 @@ pub enum Case {
     Spike,
     /// Healthy: a release that changes nothing; counters start again.
     Release,
+    /// Healthy: one instance of three gets six tasks in a thousand, and many of these are slow or fail.
+    Canary,
     /// More tasks than the workers can hold; nothing else is short.
     Workers,
     /// A release that needs more of the processor than there is.
@@ -71,16 +73,20 @@ pub enum Case {
     /// The store never answers one call in 150: these tasks time out, and the others are as quick as
     /// ever.
     Timeouts,
+    /// One instance of three, with as many tasks as the others, waits long for some of its calls: two
+    /// tasks of the pool in a hundred. Its own p99 is not so long that a mean with the others' shows it.
+    Straggler,
 }
 
 impl Case {
     /// Every case, the healthy ones first.
-    pub const ALL: [Case; 14] = [
+    pub const ALL: [Case; 16] = [
         Case::Quiet,
         Case::Busy,
         Case::Night,
         Case::Spike,
         Case::Release,
+        Case::Canary,
         Case::Workers,
         Case::Cores,
         Case::Connections,
@@ -90,13 +96,14 @@ impl Case {
         Case::Errors,
         Case::Silence,
         Case::Timeouts,
+        Case::Straggler,
     ];
 
     /// Whether users get what they were promised all the time.
     pub fn is_healthy(self) -> bool {
         matches!(
             self,
-            Case::Quiet | Case::Busy | Case::Night | Case::Spike | Case::Release
+            Case::Quiet | Case::Busy | Case::Night | Case::Spike | Case::Release | Case::Canary
         )
     }
 
@@ -108,6 +115,7 @@ impl Case {
             Case::Night => "hardly anything to do, and nothing happens",
             Case::Spike => "half as much traffic again, for 90 s",
             Case::Release => "a release that changes nothing",
+            Case::Canary => "an instance with few tasks is slow, and fails",
             Case::Workers => "more tasks than the workers can hold",
             Case::Cores => "a release that needs more processor than there is",
             Case::Connections => "a query loses its index and holds the connections",
@@ -117,6 +125,7 @@ impl Case {
             Case::Errors => "a release whose tasks fail more often",
             Case::Silence => "nobody submits anything any more",
             Case::Timeouts => "the store never answers one call in 150",
+            Case::Straggler => "one instance of three gets late answers from the store",
         }
     }
 }
@@ -125,7 +134,7 @@ impl Case {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
     case: Case,
-    setup: Setup,
+    setups: Vec<Setup>,
     series: Vec<Series>,
 }
 
@@ -146,12 +155,12 @@ impl Run {
 
     /// The first moment, in milliseconds of Unix time.
     pub fn begins_ms(&self) -> i64 {
-        self.setup.begins * 1_000
+        self.setups[0].begins * 1_000
     }
 
     /// The last moment, in milliseconds of Unix time.
     pub fn ends_ms(&self) -> i64 {
-        self.begins_ms() + millis(self.setup.duration)
+        self.begins_ms() + millis(self.setups[0].duration)
     }
 
     /// When what happens begins, in milliseconds of Unix time; `None` when nothing does.
@@ -160,21 +169,27 @@ impl Run {
         (!quiet).then(|| self.begins_ms() + millis(STARTS_AT))
     }
 
-    /// The pool that ran.
-    pub fn setup(&self) -> &Setup {
-        &self.setup
+    /// The pool that ran, as [`drawn`].
+    pub fn setups(&self) -> &[Setup] {
+        &self.setups
     }
 }
 
 const STORE: &str = "originals";
 const DATABASE: &str = "postgres";
 const QUERY: &str = "insert_thumbnail";
+/// What an instance that is being tried out gets, of the tasks that another one gets.
+const OF_THE_CANARY: f64 = 0.012;
 
-/// A pool of that kind, its size and load drawn from `seed`.
-pub fn drawn(case: Case, seed: u64) -> Setup {
+/// A pool of that kind, its size and load drawn from `seed`: the instances that are alike, and after
+/// them the one that is not, where there is one. They run beside each other.
+pub fn drawn(case: Case, seed: u64) -> Vec<Setup> {
     let mut chance = Chance::of(seed ^ 0x7A5C_0001);
     let workers = *chance.pick(&[6_u32, 7, 8]);
-    let instances = *chance.pick(&[1_usize, 1, 2]);
+    let instances = match (case, *chance.pick(&[1_usize, 1, 2])) {
+        (Case::Canary | Case::Straggler, _) => 2,
+        (_, drawn) => drawn,
+    };
     let fetch = Time::about(chance.between(0.10, 0.14));
     let compute = Time::about(chance.between(0.040, 0.055));
     let query = Time::about(chance.between(0.018, 0.028));
@@ -203,7 +218,14 @@ pub fn drawn(case: Case, seed: u64) -> Setup {
         error_share,
     };
     let fault = match case {
-        Case::Quiet | Case::Busy | Case::Night | Case::Spike | Case::Release | Case::Bursts => None,
+        Case::Quiet
+        | Case::Busy
+        | Case::Night
+        | Case::Spike
+        | Case::Release
+        | Case::Canary
+        | Case::Bursts
+        | Case::Straggler => None,
         Case::Workers => Some(Fault::TrafficSurge {
             factor: over / used,
         }),
@@ -283,17 +305,60 @@ pub fn drawn(case: Case, seed: u64) -> Setup {
         .map(|fault| Scenario::new(fault, STARTS_AT))
         .into_iter()
         .collect();
+    let late = |share: f64, median: f64, sigma: f64| Fault::SlowDependency {
+        dependency: STORE.into(),
+        share,
+        median,
+        sigma,
+    };
+    match case {
+        Case::Canary => {
+            let tried = bad(1.0, chance.between(0.14, 0.18));
+            let faults = [tried, late(chance.between(0.5, 0.6), 2.0, 0.2)];
+            let alone = alone(&setup, rate * OF_THE_CANARY, faults);
+            vec![setup, alone]
+        }
+        Case::Straggler => {
+            // Between the bounds at 1.0 and 1.5 s: the p99 of this instance is at most 1.5 s.
+            let alone = alone(&setup, rate, [late(chance.between(0.06, 0.075), 1.2, 0.05)]);
+            vec![setup, alone]
+        }
+        _ => vec![setup],
+    }
+}
+
+/// One more instance of a pool, with tasks and troubles of its own.
+fn alone(pool: &Setup, rate: f64, faults: impl IntoIterator<Item = Fault>) -> Setup {
+    let mut setup = pool.clone();
+    setup.service.instances = 1;
+    setup.seed ^= 0x57A6_0002 << 32;
+    (setup.load.low, setup.load.high) = (rate, rate);
+    setup.scenarios = faults
+        .into_iter()
+        .map(|fault| Scenario::new(fault, STARTS_AT))
+        .collect();
     setup
 }
 
 /// Lets it happen.
 pub fn simulate(case: Case, seed: u64) -> Run {
-    let setup = drawn(case, seed);
-    let run = service::simulate(&setup);
+    let setups = drawn(case, seed);
+    let mut series = exposed(&service::simulate(&setups[0]), &setups[0]);
+    for alone in &setups[1..] {
+        // All instances share a database, and what it exports is there already.
+        let of_instance =
+            |series: &Series| series.labels().get("job") == Some(alone.service.name.as_str());
+        series.extend(
+            exposed(&service::simulate(alone), alone)
+                .into_iter()
+                .filter(of_instance),
+        );
+    }
+    registry::sort(&mut series);
     Run {
         case,
-        series: exposed(&run, &setup),
-        setup,
+        setups,
+        series,
     }
 }
 
@@ -563,7 +628,6 @@ fn exposed(run: &service::Run, setup: &Setup) -> Vec<Series> {
             series.push(aged(Series::of(&TASKS, "_total", labels, counts)));
         }
     }
-    registry::sort(&mut series);
     series
 }
 
@@ -595,9 +659,9 @@ mod tests {
         for seed in 0..4 {
             for case in Case::ALL {
                 let run = simulate(case, seed);
-                let service = &run.setup().service;
-                let instances = service.instances as f64;
-                let size = |each: u32| f64::from(each) * instances;
+                let service = &run.setups()[0].service;
+                let instances: usize = run.setups().iter().map(|s| s.service.instances).sum();
+                let size = |each: u32| f64::from(each) * instances as f64;
                 let workers = used(
                     &run,
                     "worker_pool_task_duration_seconds_sum",
@@ -698,6 +762,48 @@ mod tests {
             let counted = increase(&run, &format!("{latency}_count"), |_| true, 600);
             let slow = 1.0 - fast / counted;
             assert!(slow < 0.009, "{at}, {slow} slow");
+        }
+    }
+
+    /// The upper bound of the bucket that holds the 99th of 100 observations of ten minutes.
+    fn p99(run: &Run, of: impl Fn(&Series) -> bool) -> f64 {
+        let latency = "worker_pool_task_latency_seconds";
+        let all = increase(run, &format!("{latency}_count"), &of, 600);
+        BOUNDS
+            .into_iter()
+            .find(|bound| {
+                let le = format!("{bound:?}");
+                let within = |series: &Series| of(series) && series.labels().get("le") == Some(&le);
+                increase(run, &format!("{latency}_bucket"), within, 600) >= 0.99 * all
+            })
+            .unwrap_or(f64::INFINITY)
+    }
+
+    #[test]
+    fn the_p99_of_the_pool_is_no_mean_of_those_of_its_instances() {
+        for seed in 0..6 {
+            for (case, slow) in [(Case::Canary, false), (Case::Straggler, true)] {
+                let run = simulate(case, seed);
+                let whole = p99(&run, |_| true);
+                let instances: std::collections::BTreeSet<&str> = run
+                    .series()
+                    .filter(|series| series.name() == "worker_pool_workers_total")
+                    .filter_map(|series| series.labels().get("instance"))
+                    .collect();
+                assert_eq!(instances.len(), 3);
+                let each: Vec<f64> = instances
+                    .iter()
+                    .map(|&instance| {
+                        p99(&run, |series| {
+                            series.labels().get("instance") == Some(instance)
+                        })
+                    })
+                    .collect();
+                let mean = each.iter().sum::<f64>() / 3.0;
+                let at = format!("{case:?} {seed}: {whole} of {each:?}");
+                assert_eq!(whole > 1.0, slow, "{at}");
+                assert_eq!(mean < 1.0, slow, "{at}");
+            }
         }
     }
 
