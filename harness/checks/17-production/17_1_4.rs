@@ -125,7 +125,7 @@ fn errors_are_told_by_their_share() {
 
 #[test]
 fn saturation_is_told_and_wakes_nobody() {
-    judge_all(&[Hour::LeakedConnections, Hour::FullMinute]);
+    judge_all(&[Hour::LeakedConnections, Hour::FullMinute, Hour::FewFree]);
 }
 
 #[test]

@@ -45,6 +45,9 @@ pub enum Hour {
     /// One instance of three gets few requests, and many of these are slow: three answers of the
     /// service in a thousand.
     SlowCanary,
+    /// Pools of other sizes: of the ten connections for bookings one is free, the others being held
+    /// by locks, and the reports have two, which are free.
+    FewFree,
     /// One instance of three gets few requests, and almost half of these fail: two percent of all
     /// answers.
     FailingCanary,
@@ -60,7 +63,8 @@ pub enum Hour {
     SomeErrors,
     /// One instance of three fails often: three percent of all answers.
     BadInstance,
-    /// The connections of the reports are not given back. Hardly any user asks for reports.
+    /// On one of three instances the connections of the reports are not given back. Hardly any user
+    /// asks for reports.
     LeakedConnections,
     /// Four to five times the traffic. The service copes.
     Surge,
@@ -68,7 +72,7 @@ pub enum Hour {
 
 impl Hour {
     /// All of them, those in which nothing has to be said first.
-    pub const ALL: [Hour; 20] = [
+    pub const ALL: [Hour; 21] = [
         Hour::Quiet,
         Hour::Busy,
         Hour::Double,
@@ -80,6 +84,7 @@ impl Hour {
         Hour::Lull,
         Hour::SlowerPayments,
         Hour::SlowCanary,
+        Hour::FewFree,
         Hour::SlowPayments,
         Hour::SomeSlowPayments,
         Hour::ManyErrors,
@@ -206,7 +211,8 @@ pub fn scenario(hour: Hour, seed: u64) -> Scenario {
             "payments take longer, and the p99 is below a second".to_owned()
         }
         Hour::SlowCanary => {
-            alone = Some(slow_payments(chance.between(0.5, 0.6), 5.0));
+            let slow = slow_payments(chance.between(0.5, 0.6), 5.0);
+            alone = Some((OF_THE_CANARY, slow, LASTS));
             happened.push((BEGINS, "an instance with few requests is slow".into()));
             happened.push((BEGINS + LASTS, "it is as fast as the others".into()));
             "an instance that gets few requests is slow: 0.3 % of all answers".to_owned()
@@ -214,13 +220,21 @@ pub fn scenario(hour: Hour, seed: u64) -> Scenario {
         Hour::FailingCanary => {
             let share = chance.between(0.42, 0.46);
             let of_all = percent(share * OF_THE_CANARY);
-            alone = Some(release(share, 15.0));
+            alone = Some((OF_THE_CANARY, release(share, 15.0), LASTS));
             happened.push((
                 BEGINS,
                 format!("an instance with few requests fails: {of_all} of all"),
             ));
             happened.push((BEGINS + LASTS, "it fails no more".into()));
             format!("an instance that gets few requests fails: {of_all} of all answers")
+        }
+        Hour::FewFree => {
+            happened.push((
+                EVALUATED_FROM,
+                "all the time, locks hold nine of ten connections for bookings".into(),
+            ));
+            happened.push((EVALUATED_FROM, "the reports have two connections".into()));
+            "one connection of ten is free, and two of two".to_owned()
         }
         Hour::SomeSlowPayments => {
             let share = chance.between(0.17, 0.18);
@@ -275,12 +289,13 @@ pub fn scenario(hour: Hour, seed: u64) -> Scenario {
                 pool: "reports".into(),
                 share: 1.0,
             };
-            faults.push((leak, LASTS + 600.0));
+            // As many requests as each of the two others gets.
+            alone = Some((0.5, leak, LASTS + 600.0));
             happened.push((
                 BEGINS,
-                "reports no longer give their connections back".into(),
+                "on an instance reports no longer give their connections back".into(),
             ));
-            "the connections of the reports are never given back".to_owned()
+            "on one of three instances the reports' connections are never given back".to_owned()
         }
         Hour::Surge => {
             let factor = chance.between(4.2, 4.6);
@@ -294,7 +309,16 @@ pub fn scenario(hour: Hour, seed: u64) -> Scenario {
     let begins = Setup::new(service(1), load.clone(), seed).begins
         + 86_400 * i64::try_from(chance.whole(0, 200)).expect("a few months");
     let play = |instances: usize, load: Load, faults: Vec<(Fault, f64)>, seed: u64| {
-        let mut setup = Setup::new(service(instances), load, seed)
+        let mut service = service(instances);
+        if hour == Hour::FewFree {
+            for pool in &mut service.pools {
+                (pool.size, pool.held) = match pool.name.as_str() {
+                    "reports" => (2, 0),
+                    _ => (pool.size, pool.size - 1),
+                };
+            }
+        }
+        let mut setup = Setup::new(service, load, seed)
             .beginning(begins)
             .lasting(DURATION)
             .metrics_only();
@@ -308,11 +332,11 @@ pub fn scenario(hour: Hour, seed: u64) -> Scenario {
     };
     let runs = match alone {
         None => vec![play(INSTANCES, load, faults, seed)],
-        Some(fault) => {
-            let few = Load::constant(rate * OF_THE_CANARY).noise(0.04);
+        Some((share, fault, lasts)) => {
+            let own = Load::constant(rate * share).noise(0.04);
             vec![
                 play(INSTANCES - 1, load, faults, seed),
-                play(1, few, vec![(fault, LASTS)], seed ^ 0xCA_0A21 << 32),
+                play(1, own, vec![(fault, lasts)], seed ^ 0xCA_0A21 << 32),
             ]
         }
     };
@@ -369,7 +393,8 @@ fn expected(hour: Hour, begins_ms: i64, ends_ms: i64) -> (Vec<Due>, Vec<Allowed>
         | Hour::FullMinute
         | Hour::Lull
         | Hour::SlowerPayments
-        | Hour::SlowCanary => (vec![], vec![]),
+        | Hour::SlowCanary
+        | Hour::FewFree => (vec![], vec![]),
         Hour::FailedCanary => (vec![], vec![may("errors", "warning")]),
         Hour::SlowPayments | Hour::SomeSlowPayments => {
             (vec![due("latency", "critical", 12)], vec![])
@@ -551,8 +576,14 @@ mod tests {
             let surge = "sum(rate(requests_total[5m])) / sum(rate(requests_total[30m] offset 15m))";
             assert!(at(Hour::Surge, surge, 600) > 3.5);
             assert!(at(Hour::Double, surge, 600) < 2.6);
-            let free = "max(db_connection_pool_available{pool=\"reports\"})";
-            assert_eq!(at(Hour::LeakedConnections, free, 900), 0.0);
+            let empty = "count(db_connection_pool_available{pool=\"reports\"} == 0)";
+            assert_eq!(at(Hour::LeakedConnections, empty, 900), 1.0);
+            let few = "max(max_over_time(db_connection_pool_available[20m]))";
+            assert_eq!(at(Hour::FewFree, few, 900), 2.0);
+            let none = "max(count_over_time((db_connection_pool_available == 0)[20m:15s]))";
+            let never = at(Hour::FewFree, none, 900);
+            assert!(never < 20.0, "{never} of 80 scrapes");
+            assert!(at(Hour::FewFree, P99, 900) < 0.5);
             assert!(at(Hour::LeakedConnections, ERRORS, 900) < 0.01);
             assert!(at(Hour::LeakedConnections, P99, 900) < 1.0);
             let slower = at(Hour::SlowerPayments, P99, 900);

@@ -195,6 +195,9 @@ pub struct Pool {
     pub name: String,
     /// Connections of each instance.
     pub size: u32,
+    /// Connections that each process takes when it starts and keeps, for transactions that hold
+    /// advisory locks: fewer than `size`.
+    pub held: u32,
     /// The [`Dependency`] that runs the queries.
     pub dependency: String,
     /// Seconds after which a request gives up waiting for a connection: status 503.
@@ -209,10 +212,17 @@ impl Pool {
         Pool {
             name: name.into(),
             size,
+            held: 0,
             dependency: dependency.into(),
             acquire_timeout: Some(10.0),
             statement_timeout: None,
         }
+    }
+
+    #[must_use]
+    pub fn holding(mut self, connections: u32) -> Self {
+        self.held = connections;
+        self
     }
 
     #[must_use]

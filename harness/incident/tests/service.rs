@@ -546,12 +546,44 @@ fn what_a_learner_reads_can_be_parsed() {
 }
 
 #[test]
+fn connections_that_a_process_holds_are_in_use_and_never_lent() {
+    let service = Service::new("locks")
+        .instances(2)
+        .dependency(Dependency::new("postgres", 100))
+        .pool(Pool::new("main", 5, "postgres").holding(4))
+        .route(Route::new("GET", "/", 1.0).steps([Step::query(
+            "main",
+            "find",
+            Time::Constant(0.1),
+        )]));
+    // Three requests a second keep the fifth connection busy for three tenths of the time.
+    let setup = Setup::new(service, Load::constant(6.0), 7)
+        .lasting(1_200.0)
+        .deploy(Deploy::new(600.0, "1.1.0"));
+    let run = simulate(&setup);
+    let mut in_use: Vec<f64> = Vec::new();
+    for series in run.series() {
+        if series.name() == "db_pool_connections_in_use" {
+            in_use.extend(series.samples().iter().map(|&(_, value)| value));
+        }
+    }
+    assert!(in_use.iter().all(|&lent| (4.0..=5.0).contains(&lent)));
+    let lent = in_use.iter().filter(|&&lent| lent > 4.0).count() as f64;
+    let share = lent / in_use.len() as f64;
+    // Of 160 scrapes, four standard errors.
+    assert!((share - 0.3).abs() < 0.15, "{share}");
+}
+
+#[test]
 fn a_setup_that_makes_no_sense_says_why() {
     let route = |step| Route::new("GET", "/", 1.0).steps([step]);
     let of = |service: Service| Setup::new(service, Load::constant(1.0), 1);
     let query = route(Step::query("orders", "find", Time::about(0.01)));
     let error = of(Service::new("a").route(query)).check().unwrap_err();
     assert_eq!(error.to_string(), "there is no pool `orders`");
+    let held = Service::new("a").pool(Pool::new("orders", 2, "postgres").holding(2));
+    let error = of(held).check().unwrap_err();
+    assert_eq!(error.to_string(), "pool `orders` has no connection to lend");
     let none = of(Service::new("a")).check().unwrap_err();
     assert_eq!(none.to_string(), "the service has no route");
     let slow = Scenario::new(

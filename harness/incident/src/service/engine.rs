@@ -925,7 +925,15 @@ impl Instance {
                 blocked: VecDeque::new(),
             })
             .collect();
-        self.pools = plan.pools.iter().map(|pool| station(pool.size)).collect();
+        self.pools = plan
+            .pools
+            .iter()
+            .map(|pool| {
+                let mut connections = station(pool.size);
+                connections.busy = pool.held;
+                connections
+            })
+            .collect();
         self.locks = plan.locks.iter().map(|_| station(1)).collect();
         self.owners = vec![NONE; plan.locks.len()];
         self.caches = plan

@@ -242,6 +242,9 @@ fn check_numbers(setup: &Setup) -> Result<(), SetupError> {
         if pool.size == 0 {
             return wrong(format!("pool `{}` has no connections", pool.name));
         }
+        if pool.held >= pool.size {
+            return wrong(format!("pool `{}` has no connection to lend", pool.name));
+        }
     }
     for dependency in &service.dependencies {
         if dependency.capacity == 0 || dependency.attempts == 0 {
