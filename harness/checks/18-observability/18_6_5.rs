@@ -54,9 +54,18 @@ struct Scene {
 impl Scene {
     fn of(case: Case, seed: u64) -> Self {
         kit::step(format!("simulating {}, seed {seed}", case.tells()));
-        let run = go_hours::simulate(case, seed);
+        Scene::after(go_hours::simulate(case, seed), seed)
+    }
+
+    /// The same, and it is over before the hours are.
+    fn of_mended(case: Case, seed: u64) -> Self {
+        kit::step(format!("simulating {}, mended, seed {seed}", case.tells()));
+        Scene::after(go_hours::simulate_mended(case, seed), seed)
+    }
+
+    fn after(run: Run, seed: u64) -> Self {
         let storage = drill::storage_of(run.series());
-        kit::step(format!("looking at {}, seed {seed}", case.tells()));
+        kit::step(format!("looking at {}, seed {seed}", run.case().tells()));
         Scene { run, storage, seed }
     }
 
@@ -67,15 +76,18 @@ impl Scene {
     }
 
     /// Ends the check with what happened and what the panel said.
-    fn fail(&self, watched: &Watched<'_>, panel: usize, what: &str, due_ms: Option<i64>) -> ! {
+    fn fail(&self, watched: &Watched<'_>, panel: usize, what: &str, due: Option<(i64, &str)>) -> ! {
         if let Some(trouble) = watched.trouble(&[panel]) {
             kit::symptom(format!("{trouble} (seed {})", self.seed));
         }
         let starts_ms = self.run.starts_at_ms();
         let mut timeline = watched.timeline(&[panel], starts_ms);
         timeline.add(starts_ms, Lane::Happened, self.run.case().tells());
-        if let Some(due_ms) = due_ms {
-            timeline.add(due_ms, Lane::Due, "it has to be red");
+        if let Some(at_ms) = self.run.mended_at_ms() {
+            timeline.add(at_ms, Lane::Happened, "it is over");
+        }
+        if let Some((due_ms, due)) = due {
+            timeline.add(due_ms, Lane::Due, due);
         }
         kit::symptom(format!("{what} (seed {})\n{timeline}", self.seed))
     }
@@ -87,16 +99,54 @@ fn is_red(question: usize, case: Case, seed: u64, within: Duration) {
     let panel = named(&board, question);
     let scene = Scene::of(case, seed);
     let watched = scene.watch(&board);
-    let due_ms = scene.run.starts_at_ms() + i64::try_from(within.as_millis()).expect("minutes");
+    let due_ms = scene.run.starts_at_ms() + millis(within);
+    let due = Some((due_ms, "it has to be red"));
     let name = board.name(panel);
     let red = watched.first(&[panel], Face::Red, scene.run.starts_at_ms());
     if red.is_none_or(|at_ms| at_ms > due_ms) {
         let what = format!("{}, and {name} is not red in time", case.tells());
-        scene.fail(&watched, panel, &what, Some(due_ms));
+        scene.fail(&watched, panel, &what, due);
     }
     if watched.share(panel, Face::Red, due_ms, i64::MAX) < OFTEN {
         let what = format!("{}, and {name} does not stay red", case.tells());
-        scene.fail(&watched, panel, &what, Some(due_ms));
+        scene.fail(&watched, panel, &what, due);
+    }
+}
+
+fn millis(within: Duration) -> i64 {
+    i64::try_from(within.as_millis()).expect("minutes")
+}
+
+/// The panel of a question is red while something goes on, and is not when it has been over for a
+/// while.
+fn is_over(question: usize, case: Case, seed: u64, within: Duration) {
+    let board = board();
+    let panel = named(&board, question);
+    let scene = Scene::of_mended(case, seed);
+    let watched = scene.watch(&board);
+    let over_ms = scene.run.mended_at_ms().expect("it is mended");
+    let name = board.name(panel);
+    let (starts_ms, seen_ms) = (
+        scene.run.starts_at_ms(),
+        scene.run.starts_at_ms() + millis(within),
+    );
+    let red = watched.first(&[panel], Face::Red, starts_ms);
+    if red.is_none_or(|at_ms| at_ms > seen_ms) {
+        let what = format!("{}, and {name} is not red in time", case.tells());
+        scene.fail(&watched, panel, &what, Some((seen_ms, "it has to be red")));
+    }
+    let due_ms = over_ms + millis(within);
+    let calm = [Face::Green, Face::Yellow];
+    if let Some((at_ms, _, seen)) = watched.first_other(&[panel], &calm, due_ms, i64::MAX) {
+        let what = format!(
+            "{name} shows {} ({}) {} after it was over: {}",
+            seen.face,
+            seen.text,
+            span(at_ms - over_ms),
+            case.tells()
+        );
+        let due = Some((due_ms, "it may not be red any more"));
+        scene.fail(&watched, panel, &what, due);
     }
 }
 
@@ -314,6 +364,18 @@ fn restart_and_burst_are_no_leak() {
     kit::check(|| {
         is_quiet(LEAK, Case::Restart, 66);
         is_quiet(LEAK, Case::Burst, 67);
+    });
+}
+
+#[test]
+fn panels_are_calm_when_it_is_over() {
+    kit::check(|| {
+        is_over(LOCKS, Case::Contention, 81, SEEN_WITHIN);
+        is_over(GC, Case::SomePauses, 82, SEEN_WITHIN);
+        is_over(POOL, Case::StuckPool, 83, SEEN_WITHIN);
+        is_over(GOROUTINES, Case::Flood, 84, SEEN_WITHIN);
+        is_over(LEAK, Case::Leak, 85, LEAK_SEEN_WITHIN);
+        is_over(LEAK, Case::LeakInTheMorning, 86, LEAK_SEEN_WITHIN);
     });
 }
 

@@ -26,6 +26,8 @@ pub const SCRAPE: u64 = 30;
 pub const DURATION: f64 = 4.0 * HOUR;
 /// When what happens begins, in seconds from the beginning.
 pub const STARTS_AT: f64 = 1.5 * HOUR;
+/// When it is over, in hours in which it is mended.
+pub const MENDED_AT: f64 = 2.75 * HOUR;
 /// Goroutines of the pool.
 pub const POOL: f64 = 64.0;
 /// Goroutines for each open connection: one reads, one writes.
@@ -122,6 +124,20 @@ impl Case {
         Case::Flood,
     ];
 
+    /// Whether something is wrong with the service itself, which somebody has to mend.
+    pub fn is_incident(self) -> bool {
+        self.leaks()
+            || matches!(
+                self,
+                Case::Contention
+                    | Case::SlightContention
+                    | Case::Pauses
+                    | Case::SomePauses
+                    | Case::StuckPool
+                    | Case::Flood
+            )
+    }
+
     /// Whether goroutines leak.
     pub fn leaks(self) -> bool {
         matches!(
@@ -159,6 +175,7 @@ impl Case {
 pub struct Run {
     case: Case,
     begins: i64,
+    mended: bool,
     leaked: f64,
     series: Vec<Series>,
 }
@@ -193,7 +210,12 @@ impl Run {
         self.begins_ms() + millis(STARTS_AT)
     }
 
-    /// Goroutines that have leaked at the end.
+    /// When it is over, in milliseconds of Unix time; `None` when it goes on to the end.
+    pub fn mended_at_ms(&self) -> Option<i64> {
+        self.mended.then(|| self.begins_ms() + millis(MENDED_AT))
+    }
+
+    /// Goroutines that have leaked and are there at the end.
     pub fn leaked_at_end(&self) -> f64 {
         self.leaked
     }
@@ -345,8 +367,29 @@ impl Columns {
     }
 }
 
-/// Lets the hours pass.
+/// Hours of a kind that is drawn from the seed as well. Half of the incidents are mended in them.
+pub fn drawn(seed: u64) -> Run {
+    let mut chance = Chance::of(seed);
+    let case = *chance.pick(&Case::ALL);
+    if case.is_incident() && chance.happens(0.5) {
+        simulate_mended(case, seed)
+    } else {
+        simulate(case, seed)
+    }
+}
+
+/// Lets the hours pass. What happens goes on to the end.
 pub fn simulate(case: Case, seed: u64) -> Run {
+    pass(case, seed, f64::INFINITY)
+}
+
+/// The same hours until [`MENDED_AT`], when it is over: where goroutines leak, by a new process, to
+/// which clients come back; otherwise, because the cause is gone.
+pub fn simulate_mended(case: Case, seed: u64) -> Run {
+    pass(case, seed, MENDED_AT)
+}
+
+fn pass(case: Case, seed: u64, ends: f64) -> Run {
     let mut chance = Chance::of(seed ^ 0x60_60_60);
     // Each kind of hours has its own part of the day.
     let hour = match case {
@@ -391,18 +434,24 @@ pub fn simulate(case: Case, seed: u64) -> Run {
     for (lock, each) in locks.iter_mut().zip(TAKEN) {
         lock.add(so_far * each, WAITED);
     }
+    let replaced = match case {
+        Case::Restart => STARTS_AT,
+        _ if case.leaks() => ends,
+        _ => f64::INFINITY,
+    };
     let mut started = -uptime;
     let mut leaked = 0.0;
     #[expect(clippy::cast_precision_loss, reason = "a constant")]
     let step = SCRAPE as f64;
     let mut at = 0.0;
     while at <= DURATION {
-        let happens = at >= STARTS_AT;
+        let happens = (STARTS_AT..ends).contains(&at);
         for noise in &mut noises {
             *noise = 0.8 * *noise + 0.6 * chance.normal();
         }
-        if case == Case::Restart && happens && started < 0.0 {
-            started = STARTS_AT;
+        if at >= replaced && started < 0.0 {
+            started = replaced;
+            leaked = 0.0;
             latency = Counted::default();
             pauses = Counted::default();
             locks = [Counted::default(), Counted::default()];
@@ -418,8 +467,9 @@ pub fn simulate(case: Case, seed: u64) -> Run {
         let mut in_flight = connections * IN_FLIGHT * (1.0 + 0.15 * noises[1]);
         match case {
             Case::Burst if (STARTS_AT..STARTS_AT + 480.0).contains(&at) => in_flight += burst,
-            Case::Flood if happens => {
-                in_flight += flood * (1.0 - libm::exp(-(at - STARTS_AT) / 300.0));
+            Case::Flood if at >= STARTS_AT => {
+                let share = |seconds: f64| libm::exp(-seconds.max(0.0) / 300.0);
+                in_flight += flood * (share(at - ends) - share(at - STARTS_AT));
             }
             Case::SlowElsewhere if happens => in_flight *= 5.0,
             _ => {}
@@ -514,6 +564,7 @@ pub fn simulate(case: Case, seed: u64) -> Run {
     Run {
         case,
         begins,
+        mended: ends < DURATION,
         leaked,
         series,
     }
@@ -564,6 +615,30 @@ mod tests {
                     "{case:?} {seed}: {expected}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn what_is_mended_is_over_and_nothing_else_is_changed() {
+        for case in Case::ALL.into_iter().filter(|case| case.is_incident()) {
+            let (goes_on, mended) = (simulate(case, 3), simulate_mended(case, 3));
+            let quiet = simulate(Case::BusyPool, 3);
+            assert_eq!(mended.mended_at_ms(), Some(mended.begins_ms() + 9_900_000));
+            assert_eq!(goes_on.mended_at_ms(), None);
+            for (one, other) in goes_on.series().zip(mended.series()) {
+                assert_eq!(one.samples()[..330], other.samples()[..330], "{case:?}");
+            }
+            assert_eq!(mended.leaked_at_end(), 0.0);
+            let left = left_over(&mended);
+            assert!((left[480] - left[0]).abs() < 15.0, "{case:?}: {left:?}");
+            let of_a_lock =
+                |run: &Run| share_within(run, "lock_wait_seconds_bucket", None, "0.0025");
+            let of_pauses =
+                |run: &Run| share_within(run, "go_gc_pauses_seconds_bucket", None, "0.005");
+            assert!((of_a_lock(&mended) - of_a_lock(&quiet)).abs() < 1e-3);
+            assert!((of_pauses(&mended) - of_pauses(&quiet)).abs() < 1e-3);
+            let goroutines = values(&mended, "go_goroutines");
+            assert!(goroutines[480] < 8_000.0, "{case:?}: {}", goroutines[480]);
         }
     }
 

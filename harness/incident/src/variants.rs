@@ -239,14 +239,16 @@ fn pool_dashboard(seed: u64) -> Variant {
 }
 
 fn concurrency_dashboard(seed: u64) -> Variant {
-    let case = *Chance::of(seed).pick(&go_hours::Case::ALL);
-    let run = go_hours::simulate(case, seed);
+    let run = go_hours::drawn(seed);
+    let until = run.mended_at_ms().map_or(" on".to_owned(), |at_ms| {
+        format!(" until {}", at_ms / 1_000)
+    });
     Variant {
         files: vec![("presence.om".into(), run.openmetrics())],
         truth: format!(
-            "From {} on (Unix time): {}.",
+            "From {}{until} (Unix time): {}.",
             run.starts_at_ms() / 1_000,
-            case.tells()
+            run.case().tells()
         ),
     }
 }

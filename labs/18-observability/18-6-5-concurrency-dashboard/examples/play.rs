@@ -8,8 +8,7 @@ use std::time::Duration;
 use concurrency_dashboard::SCRAPE_INTERVAL;
 use drill::dashboards::moments;
 use drill::submission::Submission;
-use incident::chance::Chance;
-use incident::go_hours::{Case, simulate};
+use incident::go_hours;
 
 fn main() -> ExitCode {
     let Some(seed) = std::env::args().nth(1).and_then(|seed| seed.parse().ok()) else {
@@ -24,16 +23,20 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let case = *Chance::of(seed).pick(&Case::ALL);
-    let run = simulate(case, seed);
+    let run = go_hours::drawn(seed);
     let storage = drill::storage_of(run.series());
     let every = moments(run.begins_ms(), run.ends_ms(), Duration::from_mins(5));
     println!("a letter every 5 min: . green, y yellow, R red, - no data, E error");
     print!("{}", board.watch(&storage, every, SCRAPE_INTERVAL));
-    println!(
-        "from letter {} on: {}",
-        (run.starts_at_ms() - run.begins_ms()) / 300_000 + 1,
-        case.tells()
-    );
+    let letter = |at_ms: i64| (at_ms - run.begins_ms()) / 300_000 + 1;
+    let tells = run.case().tells();
+    match run.mended_at_ms() {
+        Some(at_ms) => println!(
+            "from letter {} to {}: {tells}",
+            letter(run.starts_at_ms()),
+            letter(at_ms) - 1
+        ),
+        None => println!("from letter {} on: {tells}", letter(run.starts_at_ms())),
+    }
     ExitCode::SUCCESS
 }
