@@ -5,6 +5,7 @@ use super::subject::{
 };
 use incident::black_friday::{self, Event, FACTS, Lever, Night, PEOPLE, Run, Setup, Truth};
 use kit::answers::{Answers, Tolerance};
+use kit::dump::{self, without};
 use kit::evidence::Evidence;
 use telemetry::logs::Timestamp;
 use telemetry::metrics::Scrape;
@@ -1084,25 +1085,13 @@ fn worst_minute_is_named_by_its_bucket() {
         // Five payments of one minute take longer than ten seconds: stragglers, no p99.
         let run = Run::of(&Setup::canonical());
         let truth = run.truth().expect("an incident");
-        let series = r#"payment_request_duration_seconds_bucket{le="10.0"} "#;
-        let stragglers: String = run
-            .metrics()
-            .lines()
-            .map(|line| {
-                let sample = line.strip_prefix(series).and_then(|rest| {
-                    let (value, at) = rest.split_once(' ')?;
-                    Some((value.parse::<u64>().ok()?, at.parse::<i64>().ok()?))
-                });
-                match sample {
-                    Some((value, at))
-                        if (truth.impact_began + 900..truth.response.effective).contains(&at) =>
-                    {
-                        format!("{series}{} {at}\n", value - 5)
-                    }
-                    _ => format!("{line}\n"),
-                }
-            })
-            .collect();
+        let series = r#"payment_request_duration_seconds_bucket{le="10.0"}"#;
+        #[expect(clippy::cast_precision_loss, reason = "Unix time in seconds")]
+        let minutes = (truth.impact_began + 900) as f64..truth.response.effective as f64;
+        let stragglers = dump::revalued(&run.metrics(), |sample| {
+            let slow = sample.series == series && minutes.contains(&sample.seconds());
+            slow.then_some(sample.value - 5.0)
+        });
         kit::step("reconstructing a night with five stragglers");
         let said = match reconstruct(&stragglers, &run.events()) {
             Ok(Some(report)) => report.impact.p99_above,
@@ -1185,26 +1174,10 @@ fn unreadable_records_are_errors() {
     kit::check(|| {
         let metrics = kit::fixture!("metrics.om");
         let events = kit::fixture!("events.jsonl");
-        let without = |text: &str, part: &str| -> String {
-            text.lines()
-                .filter(|line| !line.contains(part))
-                .map(|line| format!("{line}\n"))
-                .collect()
-        };
         let vague = events.replace("2025-11-28T08:25:11Z", "08:25 or so");
         let undated = events.replace("2025-11-28T08:25:11Z", "08:25:11");
         // Up to 03:35, in the middle of it.
-        let unfinished: String = metrics
-            .lines()
-            .filter(|line| {
-                let at = line
-                    .rsplit(' ')
-                    .next()
-                    .and_then(|at| at.parse::<i64>().ok());
-                line.starts_with('#') || at.is_some_and(|at| at <= 1_764_318_900)
-            })
-            .map(|line| format!("{line}\n"))
-            .collect();
+        let unfinished = dump::at(&metrics, |seconds| seconds <= 1_764_318_900.0);
         let cut = format!("{}\n# EOF\n", &metrics[..metrics.len() / 2]);
         for (what, metrics, events) in [
             ("no metrics at all", String::new(), events.clone()),

@@ -328,13 +328,7 @@ fn every_finished_task_is_accounted_for() {
 fn unreadable_scrapes_are_errors() {
     kit::check(|| {
         let canonical = kit::fixture!("scrape.prom");
-        let without = |part: &str| -> String {
-            canonical
-                .lines()
-                .filter(|line| !line.contains(part))
-                .map(|line| format!("{line}\n"))
-                .collect()
-        };
+        let without = |part: &str| kit::dump::without(&canonical, part);
         for (what, text) in [
             ("an empty scrape", String::new()),
             (

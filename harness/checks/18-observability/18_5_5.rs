@@ -1,8 +1,9 @@
 //! 18.5.5: a heap that grows, and the day on which it is full.
 
-use super::subject::{Life, Report, Verdict, analyze};
+use super::subject::{AnalysisError, Life, Report, Verdict, analyze};
 use incident::heap_week::{self, Course, Run};
 use kit::answers::Tolerance;
+use kit::dump;
 use kit::evidence::Evidence;
 use kit::seed::Seed;
 use telemetry::metrics::Scrape;
@@ -375,21 +376,8 @@ fn growth_that_grows_is_followed_too() {
 fn incomplete_metrics_are_errors() {
     kit::check(|| {
         let canonical = kit::fixture!("week.om");
-        let without = |name: &str| -> String {
-            canonical
-                .lines()
-                .filter(|line| !line.contains(name))
-                .map(|line| format!("{line}\n"))
-                .collect()
-        };
-        let three_days: String = canonical
-            .lines()
-            .filter(|line| {
-                let time = line.rsplit(' ').next().and_then(|t| t.parse::<f64>().ok());
-                line.starts_with('#') || time.is_none_or(|time| time < LAST - 3.5 * DAY)
-            })
-            .map(|line| format!("{line}\n"))
-            .collect();
+        let without = |name: &str| dump::without(&canonical, name);
+        let three_days = dump::at(&canonical, |seconds| seconds < LAST - 3.5 * DAY);
         for (what, text) in [
             ("an empty text", String::new()),
             (
@@ -403,16 +391,27 @@ fn incomplete_metrics_are_errors() {
                 without("process_start_time_seconds"),
             ),
             ("three days", three_days),
-            (
-                "one scrape, without times",
-                format!("{HEAP} 2100000000\n{TRAFFIC} 412.6\nprocess_start_time_seconds 1\n"),
-            ),
         ] {
             kit::step(format!("analyzing {what}"));
             if let Ok(report) = analyze(&text, LIMIT) {
                 kit::symptom(format!(
                     "{what} gives a report instead of an error: {report:?}"
                 ));
+            }
+        }
+        for name in [HEAP, TRAFFIC] {
+            let what = format!("a week whose last `{name}` has no time");
+            let (text, line) = dump::timeless(&canonical, name);
+            kit::step(format!("analyzing {what}"));
+            match analyze(&text, LIMIT) {
+                Err(AnalysisError::Timeless(said)) if said == line => {}
+                Err(error) => kit::symptom(format!(
+                    "{what}, on line {line}, gives \"{error}\": where is the fault to be looked \
+                     for?"
+                )),
+                Ok(report) => kit::symptom(format!(
+                    "{what} gives a report instead of an error: {report:?}"
+                )),
             }
         }
     });
