@@ -340,6 +340,12 @@ fn healthy_nights_are_left_alone() {
                 |report, _, name| nothing(&seen, report, name),
             );
         }
+        for_each(&[Story::Quiet], |_, night, name| {
+            let metrics = with_strays_at_both_ends(&night.metrics);
+            let seen = "p99 is a third of the usual in the first sample and three times the usual \
+                        in the last one, and ordinary in between";
+            nothing(seen, self::report(&metrics, name), name);
+        });
         for_each_scaled(
             Story::Quiet,
             &[(LATENCY, 8.0), (TASKS, 60.0)],
@@ -719,6 +725,17 @@ fn for_each_scaled(
         let name = format!("an unseen night (seed {seed}, at another level)");
         judge(report(&metrics, &name), night, &name);
     });
+}
+
+/// A night whose latency is off for one sample at each of its ends.
+fn with_strays_at_both_ends(metrics: &str) -> String {
+    let latency = samples(metrics, LATENCY);
+    let (first, last) = (latency[0].0, latency[latency.len() - 1].0);
+    dump::revalued(metrics, |sample| match sample.series {
+        LATENCY if sample.seconds() == first => Some(sample.value / 3.0),
+        LATENCY if sample.seconds() == last => Some(sample.value * 3.0),
+        _ => None,
+    })
 }
 
 /// A night whose queries are seen to end to its end, as they were in the beginning.

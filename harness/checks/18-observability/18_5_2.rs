@@ -292,6 +292,16 @@ fn harmless_deploys_are_left_alone() {
             );
         });
         for_each(&[Story::Harmless], |_, release, name| {
+            let name = &format!(
+                "{name}, with a p99 of a third of the usual in its first sample, and of three times \
+                 the usual in its last one"
+            );
+            harmless(
+                self::report(&with_strays_at_both_ends(&release.metrics), name),
+                name,
+            );
+        });
+        for_each(&[Story::Harmless], |_, release, name| {
             let metrics = with_dearer_answers_of_the_new_version(&release.metrics);
             let name =
                 &format!("{name}, with twice the processor for an answer of the new version");
@@ -683,6 +693,17 @@ fn side_by_side(metrics: &str) -> Comparison {
 fn with_latency(metrics: &str, factor: f64) -> String {
     dump::revalued(metrics, |sample| {
         (sample.series == LATENCY).then_some(sample.value * factor)
+    })
+}
+
+/// A dump whose latency is off for one sample at each of its ends.
+fn with_strays_at_both_ends(metrics: &str) -> String {
+    let latency = samples(metrics, LATENCY);
+    let (first, last) = (latency[0].0, latency[latency.len() - 1].0);
+    dump::revalued(metrics, |sample| match sample.series {
+        LATENCY if sample.seconds() == first => Some(sample.value / 3.0),
+        LATENCY if sample.seconds() == last => Some(sample.value * 3.0),
+        _ => None,
     })
 }
 
