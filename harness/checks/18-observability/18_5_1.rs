@@ -412,6 +412,29 @@ fn connections_that_are_used_up_have_a_reason() {
             report.cause
         );
         for_each(&[Story::SlowQuery, Story::ConnectionLeak], expect_cause);
+        // The others suffer from it, and far less, whatever it is called.
+        for_each(&[Story::SlowQuery], |_, night, name| {
+            let Trouble::SlowQuery(slow) = &night.trouble else {
+                unreachable!("that is what happens in it");
+            };
+            let label = |query: &str| format!("query=\"{query}\"");
+            let slower = dump::revalued(&night.metrics, |sample| {
+                let other = sample.name() == QUERIES && !sample.series.contains(&label(slow));
+                let later = night.began.is_some_and(|began| sample.seconds() >= began);
+                (other && later).then_some(2.5 * sample.value)
+            });
+            for called in ["cart_lines", "zone_prices"] {
+                let night = Night {
+                    metrics: slower.replace(&label(slow), &label(called)),
+                    trouble: Trouble::SlowQuery(called.to_owned()),
+                    ..night
+                };
+                let name = &format!(
+                    "{name}, where that is `{called}` and the other queries take 2.5 times as long"
+                );
+                expect_cause(self::report(&night.metrics, name), night, name);
+            }
+        });
         // Some connections come back, so that queries go on.
         for_each(&[Story::ConnectionLeak], |_, night, name| {
             let metrics = with_queries_to_the_end(&night.metrics);
