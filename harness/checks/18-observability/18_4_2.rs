@@ -1,7 +1,10 @@
 //! 18.4.2: the traces of a worker pool, in memory and at a collector.
 
 use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -540,7 +543,7 @@ fn rejected_task_leaves_a_span_with_the_reason() {
                 work.pass().await;
                 Ok(())
             });
-            let _ = submit(&service, first);
+            let _first = submit(&service, first);
             kit::step("the only worker takes up a task");
             gate.held(1).await;
             sleep(Duration::from_millis(40)).await;
@@ -616,7 +619,7 @@ fn rejected_task_leaves_a_span_with_the_reason() {
 fn request_ends_after_its_tasks() {
     kit::check(|| {
         type Scenario = (&'static str, Response, fn() -> Vec<Task>);
-        let scenarios: [Scenario; 5] = [
+        let scenarios: [Scenario; 6] = [
             ("three tasks succeed", counts(3, 0, 0), || {
                 vec![busy(1, MS_10), busy(2, 3 * MS_10), busy(3, 2 * MS_10)]
             }),
@@ -635,6 +638,11 @@ fn request_ends_after_its_tasks() {
             ("two of six tasks are rejected", counts(4, 0, 2), || {
                 (1..=6).map(|id| busy(id, MS_10)).collect()
             }),
+            (
+                "one of three tasks leaves work of its own that takes longer",
+                counts(3, 0, 0),
+                || vec![busy(1, MS_10), leaving_work_behind(2), busy(3, MS_10)],
+            ),
             ("it has no tasks", counts(0, 0, 0), Vec::new),
         ];
         for (what, wanted, tasks) in scenarios {
@@ -678,7 +686,7 @@ fn request_ends_last_on_several_threads() {
         let recorder = Recorder::lingering(Duration::from_millis(20));
         let runtime = threads(4);
         kit::step("a request with three tasks is handled on four threads");
-        let response = runtime.block_on(async {
+        let (response, at_return) = runtime.block_on(async {
             let service = Service::start(recorder.provider(), 3, 20);
             let yielding = |id| {
                 Task::new(id, "thumbnail", async {
@@ -686,7 +694,8 @@ fn request_ends_last_on_several_threads() {
                     Ok(())
                 })
             };
-            service.handle(request((1..=3).map(yielding))).await
+            let handled = service.handle(request((1..=3).map(yielding)));
+            ahead_of_whoever_wakes(handled, || recorder.ended()).await
         });
         let wanted = counts(3, 0, 0);
         assert!(
@@ -701,14 +710,65 @@ fn request_ends_last_on_several_threads() {
             "four spans should end, the request's last; they end in this order:\n  {}",
             order.join("\n  ")
         );
+        assert!(
+            at_return.len() == 4,
+            "of a request with three tasks the response was there before all spans had ended; only \
+             these had:\n  {}",
+            order_of_ends(&at_return).join("\n  ")
+        );
     });
+}
+
+/// Awaits `future` so that whoever wakes it gets no further until it has been polled, and looks at
+/// what there is when it is ready, before that goes on. Whoever holds a lock meanwhile that the
+/// future needs is waited for in vain, but not for long.
+async fn ahead_of_whoever_wakes<F: Future, T>(future: F, look: impl Fn() -> T) -> (F::Output, T) {
+    let polls = Arc::new(Polls::default());
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        let waker = Waker::from(Arc::new(HeldUp {
+            polls: Arc::clone(&polls),
+            waker: context.waker().clone(),
+        }));
+        let polled = future
+            .as_mut()
+            .poll(&mut std::task::Context::from_waker(&waker))
+            .map(|output| (output, look()));
+        *lock(&polls.count) += 1;
+        polls.changed.notify_all();
+        polled
+    })
+    .await
+}
+
+#[derive(Debug, Default)]
+struct Polls {
+    count: Mutex<u64>,
+    changed: Condvar,
+}
+
+struct HeldUp {
+    polls: Arc<Polls>,
+    waker: Waker,
+}
+
+impl Wake for HeldUp {
+    fn wake(self: Arc<Self>) {
+        let count = lock(&self.polls.count);
+        let before = *count;
+        self.waker.wake_by_ref();
+        let _ = self
+            .polls
+            .changed
+            .wait_timeout_while(count, Duration::from_millis(20), |count| *count == before);
+    }
 }
 
 #[test]
 fn canceled_request_loses_no_span() {
     kit::check(|| {
         let recorder = Recorder::default();
-        let ran = time::paused(async {
+        let (ran, spans) = time::paused(async {
             let service = Arc::new(Service::start(recorder.provider(), 1, 20));
             let ran = Arc::new(Mutex::new(0));
             let tasks = (1..=3).map(|id| {
@@ -716,7 +776,10 @@ fn canceled_request_loses_no_span() {
                 Task::new(id, "thumbnail", async move {
                     sleep(MS_10).await;
                     *lock(&ran) += 1;
-                    Ok(())
+                    match id {
+                        3 => Err(TaskError("no such photo".to_owned())),
+                        _ => Ok(()),
+                    }
                 })
             });
             let request = request(tasks);
@@ -726,14 +789,15 @@ fn canceled_request_loses_no_span() {
             kit::step("the request is canceled while its first task runs");
             running.abort();
             sleep(LONG).await;
+            // The service goes on: what has not ended by now would end with it at best.
+            let spans = recorder.ended();
             drop(service);
-            *lock(&ran)
+            (*lock(&ran), spans)
         });
         assert!(
             ran == 3,
             "{ran} of the 3 tasks of a canceled request were done"
         );
-        let spans = recorder.ended();
         let parent = span_named(&spans, REQUEST_SPAN);
         for id in 1..=3 {
             let span = span_of_task(&spans, id);
@@ -744,6 +808,12 @@ fn canceled_request_loses_no_span() {
                 picture(&spans)
             );
         }
+        let status = &span_of_task(&spans, 3).data.status;
+        assert!(
+            *status == Status::error("no such photo"),
+            "task 3 of a canceled request failed with the message \"no such photo\", and its span \
+             has the status {status:?}"
+        );
     });
 }
 
@@ -777,20 +847,23 @@ fn shutdown_waits_for_queued_tasks_and_their_spans() {
             .enable_all()
             .build()
             .expect("the system refuses a runtime");
+        let provider = recorder.provider();
         let (result, ran) = runtime.block_on(async {
-            let service = Service::start(recorder.provider(), 2, 20);
+            // Others hold the provider too: it does not go away with the service.
+            let service = Service::start(provider.clone(), 2, 20);
             let ran = Arc::new(Mutex::new(0));
             let gate = Gate::closed();
+            let mut handles = Vec::new();
             for id in 1..=5 {
                 let (ran, gate) = (Arc::clone(&ran), gate.clone());
-                let _ = submit(
+                handles.push(submit(
                     &service,
                     Task::new(id, "thumbnail", async move {
                         gate.pass().await;
                         *lock(&ran) += 1;
                         Ok(())
                     }),
-                );
+                ));
             }
             kit::step("two workers take up tasks");
             gate.held(2).await;
@@ -840,7 +913,7 @@ fn every_span_reaches_the_collector() {
         let runtime = threads(2);
         kit::step("40 requests with 15 tasks each are handled, and the service is shut down");
         let result = runtime.block_on(async {
-            let service = service_to(&collector, 8, 1_000);
+            let service = service_to(&collector.endpoint(), 8, 1_000);
             let mut running = tokio::task::JoinSet::new();
             for number in 0..40 {
                 let service = Arc::clone(&service);
@@ -901,17 +974,17 @@ fn every_span_reaches_the_collector() {
                 String::new()
             };
             // 2 is STATUS_CODE_ERROR of the protocol.
+            let as_it_should_be = (status.code == 2) == (id % 10 == 0) && status.message == message;
             assert!(
                 parent.is_some_and(|parent| parent.span.trace_id == got.span.trace_id)
                     && got.text("task.type") == Some("thumbnail")
                     && got.int("task.queue_wait_ms").is_some_and(|wait| wait >= 0)
-                    && (status.code == 2) == (id % 10 == 0)
-                    && status.message == message,
-                "task {id} has {} request above it, the attributes {:?} and the status {} {:?}",
+                    && as_it_should_be,
+                "a task's span arrives with {} request above it, the status {} and the attributes: \
+                 {}",
                 if parent.is_some() { "its" } else { "no" },
-                got.span.attributes,
-                status.code,
-                status.message
+                got.status_shown(),
+                got.attributes_shown()
             );
             *ids.entry(id).or_default() += 1;
         }
@@ -929,7 +1002,8 @@ fn collector_learns_the_name_of_the_service() {
         let collector = Collector::start();
         kit::step("a request is handled, and the service is shut down");
         let result = threads(2).block_on(async {
-            let service = service_to(&collector, 2, 20);
+            // A base URL is written with a slash at its end as well as without.
+            let service = service_to(&format!("{}/", collector.endpoint()), 2, 20);
             service.handle(request([busy(1, Duration::ZERO)])).await;
             shut_down(service).await
         });
@@ -942,10 +1016,10 @@ fn collector_learns_the_name_of_the_service() {
         for got in spans {
             assert!(
                 got.service() == Some("photos-eu"),
-                "the traces are those of the service photos-eu; at the collector the span {} has \
-                 the resource {:?}",
+                "the traces are those of the service photos-eu; at the collector the span {} comes \
+                 from a process with the attributes: {}",
                 got.span.name,
-                got.resource
+                got.resource_shown()
             );
         }
     });
@@ -1353,6 +1427,14 @@ fn busy(id: u32, time: Duration) -> Task {
     })
 }
 
+/// Done at once, while something that it has spawned goes on in its context, as it should.
+fn leaving_work_behind(id: u32) -> Task {
+    Task::new(id, "thumbnail", async {
+        tokio::spawn(sleep(LONG / 2).with_context(Context::current()));
+        Ok(())
+    })
+}
+
 fn failing(id: u32, message: &str) -> Task {
     let message = message.to_owned();
     Task::new(id, "exif", async move { Err(TaskError(message)) })
@@ -1389,8 +1471,8 @@ fn caller(trace: u128, sampled: bool) -> SpanContext {
     SpanContext::new(trace, span, flags, true, TraceState::default())
 }
 
-fn service_to(collector: &Collector, workers: usize, capacity: usize) -> Arc<Service> {
-    let provider = export::provider(&collector.endpoint(), "photos-eu")
+fn service_to(endpoint: &str, workers: usize, capacity: usize) -> Arc<Service> {
+    let provider = export::provider(endpoint, "photos-eu")
         .unwrap_or_else(|error| kit::symptom(format!("there is no provider, but {error}")));
     Arc::new(Service::start(provider, workers, capacity))
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message as _;
 
 /// The path at which traces are taken.
@@ -36,6 +37,26 @@ impl Received {
     /// The `service.name` of its process.
     pub fn service(&self) -> Option<&str> {
         text(&self.resource, "service.name")
+    }
+
+    /// The attributes of the span and their types, for a message.
+    pub fn attributes_shown(&self) -> String {
+        shown(&self.span.attributes)
+    }
+
+    /// The attributes of its process and their types, for a message.
+    pub fn resource_shown(&self) -> String {
+        shown(&self.resource)
+    }
+
+    /// The status of the span, for a message: `Unset`, `Ok`, or `Error` and its description.
+    pub fn status_shown(&self) -> String {
+        let status = self.span.status.clone().unwrap_or_default();
+        match status.code() {
+            StatusCode::Unset => "Unset".to_owned(),
+            StatusCode::Ok => "Ok".to_owned(),
+            StatusCode::Error => format!("Error {:?}", status.message),
+        }
     }
 
     /// An attribute of the span that is a whole number.
@@ -284,6 +305,25 @@ fn text<'a>(attributes: &'a [KeyValue], name: &str) -> Option<&'a str> {
     }
 }
 
+fn shown(attributes: &[KeyValue]) -> String {
+    if attributes.is_empty() {
+        return "none".to_owned();
+    }
+    let one = |held: &KeyValue| {
+        let value = held.value.as_ref().and_then(|value| value.value.as_ref());
+        let value = match value {
+            Some(any_value::Value::StringValue(text)) => format!("{text:?} (string)"),
+            Some(any_value::Value::IntValue(number)) => format!("{number} (int)"),
+            Some(any_value::Value::DoubleValue(number)) => format!("{number} (double)"),
+            Some(any_value::Value::BoolValue(truth)) => format!("{truth} (bool)"),
+            Some(_) => "neither a number nor a text".to_owned(),
+            None => "nothing".to_owned(),
+        };
+        format!("{} = {value}", held.key)
+    };
+    attributes.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -340,6 +380,12 @@ mod tests {
         let spans = collector.spans_within(3, Duration::from_secs(5));
         let services: Vec<_> = spans.iter().map(Received::service).collect();
         assert_eq!(services, [Some("photos"); 3]);
+        assert_eq!(
+            spans[0].resource_shown(),
+            "service.name = \"photos\" (string)"
+        );
+        assert_eq!(spans[0].attributes_shown(), "none");
+        assert_eq!(spans[0].status_shown(), "Unset");
     }
 
     #[test]

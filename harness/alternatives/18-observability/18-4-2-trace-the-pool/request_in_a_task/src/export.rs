@@ -7,9 +7,10 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 /// A provider whose spans are sent to the collector in batches, from a thread of its own, as
 /// Protocol Buffers over HTTP.
 ///
-/// `endpoint` is the collector's base URL, such as `http://127.0.0.1:4318`; traces are taken there
-/// at `/v1/traces`. `service` is the `service.name` of all spans. A trace that another service has
-/// begun is sampled as that service has decided. May be called inside and outside of a runtime.
+/// `endpoint` is the collector's base URL, such as `http://127.0.0.1:4318`, with or without a slash
+/// at its end; traces are taken there at `/v1/traces`. `service` is the `service.name` of all spans.
+/// A trace that another service has begun is sampled as that service has decided. May be called
+/// inside and outside of a runtime.
 ///
 /// # Errors
 /// When `endpoint` is no URL.
