@@ -66,11 +66,7 @@ fn two_nodes_agree_while_nothing_happens() {
                 Consistency::Eventual => Mode::Eventual,
             };
             for event in &told.events {
-                let answered = match event.answer {
-                    Answer::Read(ref read) => read.mode,
-                    Answer::Written(written) => written.mode,
-                    _ => continue,
-                };
+                let answered = event.mode().unwrap_or(mode);
                 told.hold(answered == mode, || {
                     format!(
                         "{event} was answered as {answered:?} in a quiet cache: {consistency:?}"
@@ -163,7 +159,37 @@ fn strong_reads_are_linearizable_whatever_fails() {
             told.assert_linearizable(|_| true);
             told.assert_all_confirmed(healed + TOGETHER, Duration::MAX);
         });
+        for fault in Fault::LINKS {
+            for length in [150, 500] {
+                kit::step(format!(
+                    "writes are under way when the racks part for {length} ms: {fault:?}"
+                ));
+                comes_back_in_doubt(fault, ms(length));
+            }
+        }
     });
+}
+
+/// Whether a write has happened that nobody was told of, both racks say alike, also while they find
+/// together.
+fn comes_back_in_doubt(fault: Fault, length: Duration) {
+    let cut = ms(1_200);
+    let healed = cut + length;
+    let mut story = Story::new(STRONG, Seed(15));
+    story.latency = (8, 8);
+    story.fault(cut, healed, fault);
+    for n in 0..12 {
+        let at = cut - ms(60) + ms(5 * n);
+        story.call(at, A, Call::Put("a", format!("a{n}")));
+        story.call(at, B, Call::Put("b", format!("b{n}")));
+    }
+    for n in 0..60 {
+        let at = healed - ms(10) + ms(3 * n);
+        story.read_everywhere(&["a", "b"], at);
+    }
+    let told = story.tell();
+    told.assert_answered();
+    told.assert_linearizable(|_| true);
 }
 
 #[test]
@@ -174,8 +200,18 @@ fn a_strong_cache_refuses_writes_and_answers_reads_without_the_other_rack() {
             let cut = ms(2_000);
             let healed = ms(3_500);
             let mut story = Story::new(STRONG, Seed(4));
-            story.at(1_000, A, Call::Put("event/1", "on sale".to_owned()));
-            story.at(1_200, B, Call::Put("event/2", "sold out".to_owned()));
+            for rack in RACKS {
+                for event in ["event/1", "event/2"] {
+                    story.impatient(
+                        ms(1_000),
+                        rack,
+                        Call::Put(event, format!("by {rack}")),
+                        ms(3),
+                    );
+                }
+            }
+            story.at(1_300, A, Call::Put("event/1", "on sale".to_owned()));
+            story.at(1_400, B, Call::Put("event/2", "sold out".to_owned()));
             story.fault(cut, healed, fault);
             let alive: Vec<Rack> = RACKS
                 .into_iter()
@@ -216,6 +252,23 @@ fn a_strong_cache_refuses_writes_and_answers_reads_without_the_other_rack() {
                     _ => {}
                 }
             }
+            for event in &told.events {
+                let mode = event.mode().unwrap_or(Mode::Strong);
+                told.hold(mode == Mode::Strong, || {
+                    format!("a cache that refuses writes gives up no promise\n{event}")
+                });
+            }
+            for rack in RACKS {
+                for (at, status) in told.statuses(rack) {
+                    told.hold(status.mode == Mode::Strong, || {
+                        format!(
+                            "a cache that refuses writes gives up no promise, and\n\
+                             {rack} says {status:?} at {}",
+                            clock(at)
+                        )
+                    });
+                }
+            }
             told.assert_linearizable(|_| true);
             told.assert_all_confirmed(healed + TOGETHER, Duration::MAX);
             for rack in RACKS {
@@ -242,6 +295,21 @@ fn no_answer_takes_longer_than_three_exchanges() {
                 }
                 story.tell().assert_answered();
             }
+            kit::step(format!(
+                "packets stand still again and again ({consistency:?})"
+            ));
+            let mut story = Story::new(consistency, Seed(5));
+            for n in 0..8 {
+                let at = ms(1_500 + 200 * n);
+                story.fault(at, at + ms(190), Fault::Hold);
+            }
+            for n in 0..200 {
+                for rack in RACKS {
+                    story.at(1_400 + 8 * n, rack, Call::Put("k1", format!("{rack}-{n}")));
+                    story.at(1_404 + 8 * n, rack, Call::Get("k1"));
+                }
+            }
+            story.tell().assert_answered();
         }
     });
 }
@@ -383,6 +451,23 @@ fn what_was_removed_during_a_split_stays_removed() {
                 }
             }
         }
+        kit::step("removals overtake what they remove");
+        let mut story = Story::new(EVENTUAL, Seed(16));
+        story.latency = (1, 20);
+        let sessions: Vec<&'static str> = (0..20).map(|n| &*format!("brief/{n}").leak()).collect();
+        for (n, session) in sessions.iter().enumerate() {
+            let at = ms(1_000 + 10 * n as u64);
+            story.call(at, A, Call::Put(session, "logged in".to_owned()));
+            story.call(at + ms(2), A, Call::Remove(session));
+        }
+        let read = ms(1_200) + TOGETHER;
+        story.read_everywhere(&sessions, read);
+        let told = story.tell();
+        for rack in RACKS {
+            for session in &sessions {
+                told.assert_reads(rack, session, read, None);
+            }
+        }
     });
 }
 
@@ -401,22 +486,33 @@ fn a_node_that_restarts_with_empty_memory_catches_up() {
             }
         }
         for rack in RACKS {
-            kit::step(format!("{rack} dies while it is written to"));
-            dies_at_work(rack);
+            for mute in [Duration::ZERO, ms(25)] {
+                kit::step(format!(
+                    "{rack} dies while it is written to, and says nothing for {mute:?} before"
+                ));
+                dies_at_work(rack, mute);
+            }
         }
     });
 }
 
-/// What was confirmed in the last moments of a node is on the other, whoever knows it there.
-fn dies_at_work(rack: Rack) {
+/// What was confirmed in the last moments of a node, or read from it, is on the other, whoever knows
+/// it there.
+fn dies_at_work(rack: Rack, mute: Duration) {
     let (crashed, restarted) = (ms(1_500), ms(1_600));
     let mut story = Story::new(STRONG, Seed(14));
     story.latency = (8, 8);
+    if !mute.is_zero() {
+        story.fault(crashed - mute, restarted, Fault::OneWay(rack));
+    }
     story.fault(crashed, restarted, Fault::Crash(rack));
     let carts: Vec<&'static str> = (0..50).map(|n| &*format!("cart/{n}").leak()).collect();
     for (n, cart) in carts.iter().enumerate() {
         let at = crashed - ms(150) + ms(3 * n as u64);
         story.call(at, rack, Call::Put(cart, "full".to_owned()));
+        for later in [28, 34, 37, 40, 43, 50] {
+            story.read_everywhere(&[cart], at + ms(later));
+        }
     }
     story.read_everywhere(&carts, restarted + TOGETHER);
     let told = story.tell();
@@ -509,6 +605,24 @@ fn a_lost_node_is_noticed_in_time_and_one_late_heartbeat_is_not_a_loss() {
                     });
                 }
             }
+            for crashed in RACKS {
+                kit::step(format!("{crashed} restarts within 20 ms ({consistency:?})"));
+                let mut restart = Story::new(consistency, Seed(17));
+                restart.fault(ms(1_200), ms(1_220), Fault::Crash(crashed));
+                restart.until = ms(2_500);
+                let told = restart.tell();
+                for rack in RACKS {
+                    for (at, status) in told.statuses(rack) {
+                        told.hold(at < ms(1_000) || status.peer == Peer::Reachable, || {
+                            format!(
+                                "each node answers but for 20 ms, a node is lost after \
+                                 {LOST_AFTER:?}, and\n{rack} says {status:?} at {}",
+                                clock(at)
+                            )
+                        });
+                    }
+                }
+            }
             let faults: &[Fault] = match consistency {
                 Consistency::Strong(_) => &[Fault::Partition, Fault::Hold],
                 Consistency::Eventual => &Fault::ALL,
@@ -544,9 +658,15 @@ fn notices(consistency: Consistency, fault: Fault) {
             // The last heartbeat that was answered may have been sent an interval and an exchange
             // before the cut.
             let early = cut + LOST_AFTER - HEARTBEAT - ms(30);
-            told.hold(!lost || at >= early, says);
-            told.hold(lost || at < cut + DETECTED || at > healed, says);
-            told.hold(!lost || at < healed + TOGETHER, says);
+            told.hold(!lost || at >= early, || {
+                format!("{}, and has no reason to yet", says())
+            });
+            told.hold(lost || at < cut + DETECTED || at > healed, || {
+                format!("{}, and should have noticed by then", says())
+            });
+            told.hold(!lost || at < healed + TOGETHER, || {
+                format!("{}, and the link is whole again", says())
+            });
         }
     }
 }
@@ -584,11 +704,7 @@ fn failing_open_gives_up_the_mode_and_takes_it_back() {
                 told.hold(!open || event.is_confirmed(), || {
                     format!("{when} it should be open by now\n{event}")
                 });
-                let mode = match &event.answer {
-                    Answer::Read(read) => Some(read.mode),
-                    Answer::Written(written) => Some(written.mode),
-                    _ => None,
-                };
+                let mode = event.mode();
                 let degraded = event.called > cut + DETECTED;
                 told.hold(!degraded || mode != Some(Mode::Strong), || {
                     format!("{when} nobody can promise that now\n{event}")
@@ -604,15 +720,13 @@ fn failing_open_gives_up_the_mode_and_takes_it_back() {
                 for (at, status) in told.statuses(rack) {
                     let open = at > cut + DETECTED && at < healed;
                     let back = at > after;
-                    let says = || {
-                        format!(
-                            "the cache should fail open and come back, and\n\
-                             {rack} says {status:?} at {}",
-                            clock(at)
-                        )
-                    };
-                    told.hold(!open || status.mode == Mode::Eventual, says);
-                    told.hold(!back || status.mode == Mode::Strong, says);
+                    let says = || format!("{rack} says {status:?} at {}", clock(at));
+                    told.hold(!open || status.mode == Mode::Eventual, || {
+                        format!("the loss should be noticed by now, and\n{}", says())
+                    });
+                    told.hold(!back || status.mode == Mode::Strong, || {
+                        format!("the nodes should be together again by now, and\n{}", says())
+                    });
                 }
             }
             told.assert_all_confirmed(after, Duration::MAX);
@@ -899,6 +1013,14 @@ impl Event {
         matches!(self.answer, Answer::Read(_) | Answer::Written(_))
     }
 
+    fn mode(&self) -> Option<Mode> {
+        match &self.answer {
+            Answer::Read(read) => Some(read.mode),
+            Answer::Written(written) => Some(written.mode),
+            _ => None,
+        }
+    }
+
     fn took(&self) -> Duration {
         self.returned
             .map_or(Duration::MAX, |returned| returned - self.called)
@@ -987,6 +1109,12 @@ impl Story {
         self.until = self.until.max(at + ANSWERED + ms(10));
     }
 
+    /// Of a client that goes away when it has waited for so long.
+    fn impatient(&mut self, at: Duration, rack: Rack, call: Call, patience: Duration) {
+        self.call(at, rack, call);
+        self.calls.last_mut().expect("it was just pushed").3 = Some(patience);
+    }
+
     fn fault(&mut self, from: Duration, to: Duration, fault: Fault) {
         self.faults.push((from, to, fault));
     }
@@ -1029,10 +1157,12 @@ impl Story {
                 10..19 => Call::Put(key, format!("w{n}")),
                 _ => Call::Remove(key),
             };
-            let impatient = self.chance.below(25) == 0;
-            let patience = impatient.then(|| ms(1 + self.chance.below(30)));
-            self.call(at, rack, call);
-            self.calls.last_mut().expect("it was just pushed").3 = patience;
+            if self.chance.below(25) == 0 {
+                let patience = ms(1 + self.chance.below(30));
+                self.impatient(at, rack, call, patience);
+            } else {
+                self.call(at, rack, call);
+            }
         }
     }
 
@@ -1245,7 +1375,7 @@ impl Told {
             true => "nothing failed".to_owned(),
             false => format!("what failed:\n{faults}"),
         };
-        kit::symptom(format!("{what}\n{}", title.trim_end()))
+        kit::symptom(format!("{}\n{}", what.trim_end(), title.trim_end()))
     }
 
     fn hold(&self, held: bool, otherwise: impl FnOnce() -> String) {
@@ -1283,7 +1413,7 @@ impl Told {
             let given_up = matches!(event.answer, Answer::Abandoned);
             self.hold(given_up || event.is_confirmed(), || {
                 format!(
-                    "by then nothing stands in the way ({:?})\n{event}",
+                    "by then nothing stands in the way, and this is not done ({:?})\n{event}",
                     self.consistency
                 )
             });
@@ -1338,9 +1468,32 @@ impl Told {
         for (key, history) in histories {
             if let Err(violation) = linearizable(&None, &history) {
                 self.fail(format!(
-                    "the history of {key} is not linearizable:\n{violation}"
+                    "the history of {key} is not linearizable:\n{}\n{}",
+                    violation.to_string().trim_end(),
+                    self.read_though_refused(key)
                 ));
             }
+        }
+    }
+
+    /// Writes that were refused, which means never, and whose value has been read.
+    fn read_though_refused(&self, key: &str) -> String {
+        let of_key = || self.events.iter().filter(|event| event.call.key() == key);
+        let was_read = |value: &Option<String>| {
+            value.is_some()
+                && of_key().any(
+                    |event| matches!(&event.answer, Answer::Read(read) if read.value == *value),
+                )
+        };
+        let lines: String = of_key()
+            .filter(|event| event.is_write() && matches!(event.answer, Answer::Refused(_)))
+            .filter(|event| was_read(&event.call.value()))
+            .take(3)
+            .map(|event| format!("{event}\n"))
+            .collect();
+        match lines.is_empty() {
+            true => lines,
+            false => format!("refused, and read all the same:\n{lines}"),
         }
     }
 

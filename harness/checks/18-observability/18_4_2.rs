@@ -913,7 +913,8 @@ fn every_span_reaches_the_collector() {
         let runtime = threads(2);
         kit::step("40 requests with 15 tasks each are handled, and the service is shut down");
         let result = runtime.block_on(async {
-            let service = service_to(&collector.endpoint(), 8, 1_000);
+            // A base URL is written with a slash at its end as well as without.
+            let service = service_to(&format!("{}/", collector.endpoint()), 8, 1_000);
             let mut running = tokio::task::JoinSet::new();
             for number in 0..40 {
                 let service = Arc::clone(&service);
@@ -1002,8 +1003,7 @@ fn collector_learns_the_name_of_the_service() {
         let collector = Collector::start();
         kit::step("a request is handled, and the service is shut down");
         let result = threads(2).block_on(async {
-            // A base URL is written with a slash at its end as well as without.
-            let service = service_to(&format!("{}/", collector.endpoint()), 2, 20);
+            let service = service_to(&collector.endpoint(), 2, 20);
             service.handle(request([busy(1, Duration::ZERO)])).await;
             shut_down(service).await
         });
