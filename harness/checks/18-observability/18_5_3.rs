@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::subject;
 
 use drill::alerts::{Alerting, Drill, Span, Wanted};
-use drill::dashboards::{Board, Face, Watched, moments};
+use drill::dashboards::{Board, Face, Watched};
+use drill::scene::Scene;
 use drill::submission::Submission;
-use drill::{Clock, Lane, Timeline, span};
+use drill::{Clock, Lane, span};
 use incident::service::catalog::{Case, exhausted_pool, hour, slow_straggler};
 use incident::service::{Fault, Kind, Run, Setup, simulate};
 use kit::answers::{Answers, Tolerance};
@@ -135,19 +136,19 @@ fn healthy_hours_are_green() {
             (Play::Hour(Case::BatchJob), 105),
             (Play::SlowStraggler, 106),
         ] {
-            let scene = Scene::of(play, seed);
-            let watched = scene.watch(&board);
+            let scene = playing(play, seed);
+            let watched = watch(&scene, &board);
             let calm = [Face::Green, Face::Yellow, Face::Plain];
             if let Some((at_ms, panel, seen)) = watched.first_other(&all, &calm, i64::MIN, i64::MAX)
             {
                 let what = format!(
                     "at {} {} shows {} ({}), and nothing was wrong",
-                    scene.clock().time(at_ms),
+                    Clock::from(scene.origin_ms).time(at_ms),
                     board.name(panel),
                     seen.face,
                     seen.text
                 );
-                scene.fail(&watched, &[panel], &what, None);
+                kit::symptom(scene.complaint(&watched, &[panel], &what, None));
             }
             for panel in [named.symptom, named.cause] {
                 if watched.share(panel, Face::Plain, i64::MIN, i64::MAX) > 0.0 {
@@ -161,7 +162,7 @@ fn healthy_hours_are_green() {
                         board.name(panel),
                         100.0 * green
                     );
-                    scene.fail(&watched, &[panel], &what, None);
+                    kit::symptom(scene.complaint(&watched, &[panel], &what, None));
                 }
             }
         }
@@ -174,20 +175,20 @@ fn waiting_is_seen() {
         let board = board();
         let named = Named::of(&board);
         kit::seed::each(&[211, 212], |seed| {
-            let scene = Scene::of(Play::ExhaustedPool, seed.0);
-            let watched = scene.watch(&board);
-            scene.is_red(
-                &watched,
+            let scene = playing(Play::ExhaustedPool, seed.0);
+            is_red(
+                &scene,
+                &board,
                 named.symptom,
                 2 * MINUTE,
                 "and nobody could see it",
             );
         });
         kit::seed::each(&[221], |seed| {
-            let scene = Scene::of(Play::Hour(Case::SlowDependency), seed.0);
-            let watched = scene.watch(&board);
-            scene.is_red(
-                &watched,
+            let scene = playing(Play::Hour(Case::SlowDependency), seed.0);
+            is_red(
+                &scene,
+                &board,
                 named.symptom,
                 5 * MINUTE,
                 "and nobody could see it",
@@ -205,25 +206,26 @@ fn cause_is_named() {
             kit::symptom(format!("{} is named for both", board.name(named.cause)));
         }
         kit::seed::each(&[214], |seed| {
-            let scene = Scene::of(Play::ExhaustedPool, seed.0);
-            let watched = scene.watch(&board);
-            scene.is_red(
-                &watched,
+            let scene = playing(Play::ExhaustedPool, seed.0);
+            is_red(
+                &scene,
+                &board,
                 named.cause,
                 3 * MINUTE,
                 "and the panel does not say why",
             );
         });
         for (play, seed) in [(Play::Hour(Case::SlowDependency), 223), (Play::Surge, 224)] {
-            let scene = Scene::of(play, seed);
-            let watched = scene.watch(&board);
+            let scene = playing(play, seed);
+            let watched = watch(&scene, &board);
             let from_ms = scene.origin_ms;
             if watched.share(named.cause, Face::Red, from_ms, i64::MAX) > 1.0 - MOSTLY {
                 let what = format!(
                     "{} is red as well, and the database is not short of anything",
                     board.name(named.cause)
                 );
-                scene.fail(&watched, &[named.symptom, named.cause], &what, None);
+                let both = [named.symptom, named.cause];
+                kit::symptom(scene.complaint(&watched, &both, &what, None));
             }
         }
     });
@@ -245,8 +247,8 @@ fn no_panel_is_decoration() {
             if silent.is_empty() {
                 break;
             }
-            let scene = Scene::of(play, seed);
-            let watched = scene.watch(&board);
+            let scene = playing(play, seed);
+            let watched = watch(&scene, &board);
             for (_, seen) in watched.between(scene.origin_ms, i64::MAX) {
                 silent.retain(|&panel| !matches!(seen[panel].face, Face::Yellow | Face::Red));
             }
@@ -268,11 +270,11 @@ fn alert_fires_in_time() {
     kit::check(|| {
         let alerting = alerting();
         kit::seed::each(&[216], |seed| {
-            Scene::of(Play::ExhaustedPool, seed.0).fires(&alerting, 5 * MINUTE);
+            fires(&playing(Play::ExhaustedPool, seed.0), &alerting, 5 * MINUTE);
         });
         kit::seed::each(&[225], |seed| {
             let play = Play::Hour(Case::SlowDependency);
-            Scene::of(play, seed.0).fires(&alerting, 8 * MINUTE);
+            fires(&playing(play, seed.0), &alerting, 8 * MINUTE);
         });
     });
 }
@@ -287,15 +289,15 @@ fn alert_is_silent_in_healthy_hours() {
             (Play::Hour(Case::InnocentDeploy), 114),
             (Play::SlowStraggler, 115),
         ] {
-            let scene = Scene::of(play, seed);
-            let drill = scene.drill(&alerting);
-            if let Some(episode) = drill.first(&critical(), scene.whole()) {
+            let scene = playing(play, seed);
+            let drill = drilled(&scene, &alerting);
+            if let Some(episode) = drill.first(&critical(), scene.within) {
                 let at_ms = episode.firing_ms().unwrap_or(scene.origin_ms);
                 let mut timeline = scene.timeline();
                 drill.tell(&mut timeline);
                 kit::symptom(format!(
                     "at {} {} fires, and nothing was wrong (seed {seed})\n{timeline}",
-                    scene.clock().time(at_ms),
+                    Clock::from(scene.origin_ms).time(at_ms),
                     episode.alert()
                 ));
             }
@@ -317,122 +319,75 @@ enum Play {
     Silence,
 }
 
-/// What is played, and what happens in it.
-struct Scene {
-    storage: Storage,
-    what: String,
-    seed: u64,
-    from_ms: i64,
-    /// When it happens.
-    origin_ms: i64,
-    to_ms: i64,
+/// What is played, looked at from when the windows are full.
+fn playing(play: Play, seed: u64) -> Scene {
+    let (setup, at, tells) = play.drawn(seed);
+    kit::step(format!("playing: {tells}, seed {seed}"));
+    let setup = setup.metrics_only().around(at, BEFORE, AFTER);
+    let run = simulate(&setup);
+    let storage = if play.has_a_day_before() {
+        after_a_day(&run)
+    } else if let Play::SlowStraggler = play {
+        let [_, straggler] = slow_straggler(seed);
+        let beside = simulate(&straggler.metrics_only().around(at, BEFORE, AFTER));
+        drill::storage_of(run.series().chain(beside.series()))
+    } else {
+        drill::storage(&run)
+    };
+    kit::step(format!("looking at it: {tells}, seed {seed}"));
+    let begins_ms = setup.begins * SECOND;
+    Scene {
+        storage,
+        tells,
+        seed,
+        within: Span::new(
+            begins_ms + SETTLED_MS,
+            begins_ms + (BEFORE + AFTER) as i64 * SECOND,
+        ),
+        origin_ms: begins_ms + BEFORE as i64 * SECOND,
+        over_ms: None,
+    }
 }
 
-impl Scene {
-    fn of(play: Play, seed: u64) -> Self {
-        let (setup, at, what) = play.drawn(seed);
-        kit::step(format!("playing: {what}, seed {seed}"));
-        let setup = setup.metrics_only().around(at, BEFORE, AFTER);
-        let run = simulate(&setup);
-        let storage = if play.has_a_day_before() {
-            after_a_day(&run)
-        } else if let Play::SlowStraggler = play {
-            let [_, straggler] = slow_straggler(seed);
-            let beside = simulate(&straggler.metrics_only().around(at, BEFORE, AFTER));
-            drill::storage_of(run.series().chain(beside.series()))
-        } else {
-            drill::storage(&run)
-        };
-        kit::step(format!("looking at it: {what}, seed {seed}"));
-        let begins_ms = setup.begins * SECOND;
-        Scene {
-            storage,
-            what,
-            seed,
-            from_ms: begins_ms + SETTLED_MS,
-            origin_ms: begins_ms + BEFORE as i64 * SECOND,
-            to_ms: begins_ms + (BEFORE + AFTER) as i64 * SECOND,
-        }
-    }
+fn watch<'b>(scene: &Scene, board: &'b Board) -> Watched<'b> {
+    scene.watch(board, SCRAPE, SCRAPE)
+}
 
-    fn clock(&self) -> Clock {
-        Clock::from(self.origin_ms)
+/// A panel has to turn red within a time of the beginning, and to stay so.
+fn is_red(scene: &Scene, board: &Board, panel: usize, within_ms: i64, unseen: &str) {
+    let watched = watch(scene, board);
+    if let Err(complaint) = scene.turns_red(&watched, panel, within_ms, MOSTLY, unseen) {
+        kit::symptom(complaint);
     }
+}
 
-    fn whole(&self) -> Span {
-        Span::new(self.from_ms, self.to_ms)
-    }
+fn drilled(scene: &Scene, alerting: &Alerting) -> Drill {
+    kit::or_symptom(alerting.play(&scene.storage, scene.within))
+}
 
-    fn watch<'b>(&self, board: &'b Board) -> Watched<'b> {
-        board.watch(
-            &self.storage,
-            moments(self.from_ms, self.to_ms, SCRAPE),
-            SCRAPE,
-        )
-    }
-
-    fn timeline(&self) -> Timeline {
-        let mut timeline = Timeline::from(self.origin_ms);
-        timeline.add(self.origin_ms, Lane::Happened, self.what.clone());
-        timeline
-    }
-
-    /// Ends the check with what happened and what the panels said.
-    fn fail(
-        &self,
-        watched: &Watched<'_>,
-        panels: &[usize],
-        what: &str,
-        due: Option<(i64, String)>,
-    ) -> ! {
-        let mut timeline = watched.timeline(panels, self.origin_ms);
-        timeline.add(self.origin_ms, Lane::Happened, self.what.clone());
-        if let Some((at_ms, due)) = due {
-            timeline.add(at_ms, Lane::Due, due);
-        }
-        kit::symptom(format!("{what} (seed {})\n{timeline}", self.seed))
-    }
-
-    /// A panel has to turn red within a time of the beginning, and to stay so.
-    fn is_red(&self, watched: &Watched<'_>, panel: usize, within_ms: i64, otherwise: &str) {
-        let due_ms = self.origin_ms + within_ms;
-        let first = watched.first(&[panel], Face::Red, self.origin_ms);
-        let stays = watched.share(panel, Face::Red, due_ms, i64::MAX) >= MOSTLY;
-        if first.is_none_or(|at_ms| at_ms > due_ms) || !stays {
-            let due = format!("it has to be red, {} after", span(within_ms));
-            let what = format!("{}, {otherwise}", self.what);
-            self.fail(watched, &[panel], &what, Some((due_ms, due)));
-        }
-    }
-
-    fn drill(&self, alerting: &Alerting) -> Drill {
-        kit::or_symptom(alerting.play(&self.storage, self.whole()))
-    }
-
-    fn fires(&self, alerting: &Alerting, within_ms: i64) {
-        let drill = self.drill(alerting);
-        let due_ms = self.origin_ms + within_ms;
-        let early = Span::new(self.from_ms, self.origin_ms);
-        let lacking = if drill.first(&critical(), early).is_some() {
-            "a critical alert fires before it begins"
-        } else if drill
-            .first(&critical(), Span::new(self.origin_ms, due_ms))
-            .is_none()
-        {
-            "a critical alert has to fire"
-        } else {
-            return;
-        };
-        let mut timeline = self.timeline();
-        drill.tell(&mut timeline);
-        timeline.add(due_ms, Lane::Due, "a critical alert");
-        kit::symptom(format!(
-            "{}: {lacking}, at most {} after (seed {})\n{timeline}",
-            self.what,
-            span(within_ms),
-            self.seed
-        ));
-    }
+fn fires(scene: &Scene, alerting: &Alerting, within_ms: i64) {
+    let drill = drilled(scene, alerting);
+    let due_ms = scene.origin_ms + within_ms;
+    let early = Span::new(scene.within.from_ms, scene.origin_ms);
+    let lacking = if drill.first(&critical(), early).is_some() {
+        "a critical alert fires before it begins"
+    } else if drill
+        .first(&critical(), Span::new(scene.origin_ms, due_ms))
+        .is_none()
+    {
+        "a critical alert has to fire"
+    } else {
+        return;
+    };
+    let mut timeline = scene.timeline();
+    drill.tell(&mut timeline);
+    timeline.add(due_ms, Lane::Due, "a critical alert");
+    kit::symptom(format!(
+        "{}: {lacking}, at most {} after (seed {})\n{timeline}",
+        scene.tells,
+        span(within_ms),
+        scene.seed
+    ));
 }
 
 impl Play {

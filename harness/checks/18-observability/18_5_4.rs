@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::subject::{SCRAPE_INTERVAL, SEEN_WITHIN};
-use drill::dashboards::{Board, Face, Watched, moments};
+use drill::alerts::Span;
+use drill::dashboards::{Board, Face, Watched};
+use drill::scene::Scene;
+use drill::span;
 use drill::submission::Submission;
-use drill::{Lane, span};
-use incident::task_pool::{self, Case, Run};
+use incident::task_pool::{self, Case};
+use promql::Query;
 use promql::dashboard::{Mapping, Panel, Property, Signal, Thresholds};
-use promql::{Query, Storage};
 
 const MOST_PANELS: usize = 12;
 /// By the end of this time the windows of the queries are full.
@@ -21,55 +23,47 @@ fn board() -> Board {
     kit::or_symptom(Submission::of(kit::lab_dir!()).board("dashboard.json"))
 }
 
-/// A pool that has run, ready to be looked at.
-struct Scene {
-    run: Run,
-    storage: Storage,
-    seed: u64,
+/// A pool that has run, looked at from when the windows are full.
+fn ran(case: Case, seed: u64) -> Scene {
+    kit::step(format!("simulating a pool: {}, seed {seed}", case.tells()));
+    let run = task_pool::simulate(case, seed);
+    let storage = drill::storage_of(run.series());
+    kit::step(format!("looking at it: {}, seed {seed}", case.tells()));
+    Scene {
+        storage,
+        tells: case.tells().to_owned(),
+        seed,
+        within: Span::new(run.begins_ms() + SETTLED_MS, run.ends_ms()),
+        origin_ms: run.starts_at_ms().unwrap_or(run.begins_ms()),
+        over_ms: None,
+    }
 }
 
-impl Scene {
-    fn of(case: Case, seed: u64) -> Self {
-        kit::step(format!("simulating a pool: {}, seed {seed}", case.tells()));
-        let run = task_pool::simulate(case, seed);
-        let storage = drill::storage_of(run.series());
-        kit::step(format!("looking at it: {}, seed {seed}", case.tells()));
-        Scene { run, storage, seed }
-    }
+fn watch<'b>(scene: &Scene, board: &'b Board) -> Watched<'b> {
+    scene.watch(board, LOOK, SCRAPE_INTERVAL)
+}
 
-    /// Every minute from when the windows are full to the end.
-    fn watch<'b>(&self, board: &'b Board) -> Watched<'b> {
-        let from_ms = self.run.begins_ms() + SETTLED_MS;
-        board.watch(
-            &self.storage,
-            moments(from_ms, self.run.ends_ms(), LOOK),
-            SCRAPE_INTERVAL,
-        )
-    }
+/// How long after the beginning of a pool it is.
+fn into(scene: &Scene, at_ms: i64) -> String {
+    span(at_ms - (scene.within.from_ms - SETTLED_MS))
+}
 
-    fn starts_ms(&self) -> i64 {
-        self.run.starts_at_ms().unwrap_or(self.run.begins_ms())
-    }
+fn due_ms(scene: &Scene) -> i64 {
+    let within = i64::try_from(SEEN_WITHIN.as_millis()).expect("minutes");
+    scene.origin_ms + within
+}
 
-    fn due_ms(&self) -> i64 {
-        let within = i64::try_from(SEEN_WITHIN.as_millis()).expect("minutes");
-        self.starts_ms() + within
-    }
-
-    /// Ends the check with what happened and what the panels said.
-    fn fail(&self, watched: &Watched<'_>, panels: &[usize], what: &str, due: Option<&str>) -> ! {
-        let starts_ms = self.starts_ms();
-        let mut timeline = watched.timeline(panels, starts_ms);
-        timeline.add(starts_ms, Lane::Happened, self.run.case().tells());
-        if let Some(due) = due {
-            timeline.add(self.due_ms(), Lane::Due, due);
-        }
-        kit::symptom(format!(
-            "{what} (seed {}: {})\n{timeline}",
-            self.seed,
-            self.run.case().tells()
-        ))
-    }
+/// Ends the check with what happened and what the panels said.
+fn fail(
+    scene: &Scene,
+    watched: &Watched<'_>,
+    panels: &[usize],
+    what: &str,
+    due: Option<&str>,
+) -> ! {
+    let what = format!("{what}: {}", scene.tells);
+    let due = due.map(|due| (due_ms(scene), due));
+    kit::symptom(scene.complaint(watched, panels, &what, due))
 }
 
 fn row(board: &Board, nth: usize) -> &[usize] {
@@ -209,8 +203,8 @@ fn first_row_is_three_lights() {
                 names.join(", ")
             ));
         }
-        let scene = Scene::of(Case::Quiet, 11);
-        let watched = scene.watch(&board);
+        let scene = ran(Case::Quiet, 11);
+        let watched = watch(&scene, &board);
         for (nth, &panel) in row.iter().enumerate() {
             let shown = &board.dashboard().panels[panel];
             if let Some(&twin) = row[..nth]
@@ -233,7 +227,8 @@ fn first_row_is_three_lights() {
             if let Some((_, _, seen)) =
                 watched.first_other(&[panel], &[Face::Green], i64::MIN, i64::MAX)
             {
-                scene.fail(
+                fail(
+                    &scene,
                     &watched,
                     &[panel],
                     &format!(
@@ -264,8 +259,8 @@ fn first_row_is_green_on_good_days() {
             (Case::Release, 25, &[Face::Green, Face::Yellow]),
             (Case::Canary, 26, &[Face::Green, Face::Yellow]),
         ] {
-            let scene = Scene::of(case, seed);
-            let watched = scene.watch(&board);
+            let scene = ran(case, seed);
+            let watched = watch(&scene, &board);
             if let Some((at_ms, panel, seen)) =
                 watched.first_other(row, allowed, i64::MIN, i64::MAX)
             {
@@ -274,9 +269,9 @@ fn first_row_is_green_on_good_days() {
                     board.name(panel),
                     seen.face,
                     seen.text,
-                    span(at_ms - scene.run.begins_ms())
+                    into(&scene, at_ms)
                 );
-                scene.fail(&watched, row, &what, None);
+                fail(&scene, &watched, row, &what, None);
             }
         }
     });
@@ -287,17 +282,18 @@ fn is_seen(case: Case, seeds: &[u64]) {
     let board = board();
     let row = row(&board, 0);
     for &seed in seeds {
-        let scene = Scene::of(case, seed);
-        let watched = scene.watch(&board);
-        let due_ms = scene.due_ms();
+        let scene = ran(case, seed);
+        let watched = watch(&scene, &board);
+        let due_ms = due_ms(&scene);
         let due = format!(
             "the first row has to be red, {} after",
-            span(due_ms - scene.starts_ms())
+            span(due_ms - scene.origin_ms)
         );
         let red = |from_ms| watched.first(row, Face::Red, from_ms);
-        match red(scene.starts_ms()) {
+        match red(scene.origin_ms) {
             Some(at_ms) if at_ms <= due_ms => {}
-            _ => scene.fail(
+            _ => fail(
+                &scene,
                 &watched,
                 row,
                 "users do not get what they were promised, and the first row does not say so in time",
@@ -310,7 +306,8 @@ fn is_seen(case: Case, seeds: &[u64]) {
             (all + 1, seen + usize::from(is_red))
         });
         if seen * 10 < all * 9 {
-            scene.fail(
+            fail(
+                &scene,
                 &watched,
                 row,
                 &format!("the first row is red in {seen} of {all} minutes, and nothing was mended"),
@@ -381,12 +378,13 @@ fn is_named(nth: usize, seeds: &[u64]) {
     let panels = named(&board);
     let (_, case) = BOTTLENECKS[nth];
     for &seed in seeds {
-        let scene = Scene::of(case, seed);
-        let watched = scene.watch(&board);
-        let out = watched.standing_out(&panels, OFTEN, scene.due_ms(), i64::MAX);
+        let scene = ran(case, seed);
+        let watched = watch(&scene, &board);
+        let out = watched.standing_out(&panels, OFTEN, due_ms(&scene), i64::MAX);
         let due = format!("{} has to be red", board.name(panels[nth]));
         if !out.contains(&panels[nth]) {
-            scene.fail(
+            fail(
+                &scene,
                 &watched,
                 &panels,
                 &format!("{} does not name the bottleneck", board.name(panels[nth])),
@@ -400,9 +398,10 @@ fn is_named(nth: usize, seeds: &[u64]) {
             .filter(|&panel| panel != panels[nth])
             .collect();
         for other in others {
-            let share = watched.share(other, Face::Red, scene.due_ms(), i64::MAX);
+            let share = watched.share(other, Face::Red, due_ms(&scene), i64::MAX);
             if share > 1.0 - OFTEN {
-                scene.fail(
+                fail(
+                    &scene,
                     &watched,
                     &panels,
                     &format!(
@@ -442,15 +441,16 @@ fn nothing_is_named_on_busy_days() {
         let board = board();
         let panels = named(&board);
         for (case, seed) in [(Case::Busy, 51), (Case::Busy, 52), (Case::Spike, 53)] {
-            let scene = Scene::of(case, seed);
-            let watched = scene.watch(&board);
+            let scene = ran(case, seed);
+            let watched = watch(&scene, &board);
             if let Some(at_ms) = watched.first(&panels, Face::Red, i64::MIN) {
-                scene.fail(
+                fail(
+                    &scene,
                     &watched,
                     &panels,
                     &format!(
                         "the second row names a bottleneck after {}, and nothing is held up",
-                        span(at_ms - scene.run.begins_ms())
+                        into(&scene, at_ms)
                     ),
                     None,
                 );
@@ -515,8 +515,8 @@ fn no_panel_is_decorative() {
     kit::check(|| {
         let board = board();
         let all: Vec<usize> = (0..board.dashboard().panels.len()).collect();
-        let quiet = Scene::of(Case::Quiet, 61);
-        let watched = quiet.watch(&board);
+        let quiet = ran(Case::Quiet, 61);
+        let watched = watch(&quiet, &board);
         if let Some((_, panel, seen)) =
             watched.first_other(&all, &[Face::Green, Face::Yellow], i64::MIN, i64::MAX)
         {
@@ -532,10 +532,10 @@ fn no_panel_is_decorative() {
             if case.is_healthy() || silent.is_empty() {
                 continue;
             }
-            let scene = Scene::of(case, 62 + nth as u64);
-            let watched = scene.watch(&board);
+            let scene = ran(case, 62 + nth as u64);
+            let watched = watch(&scene, &board);
             silent.retain(|&panel| {
-                let moved = |face| watched.first(&[panel], face, scene.starts_ms()).is_some();
+                let moved = |face| watched.first(&[panel], face, scene.origin_ms).is_some();
                 !moved(Face::Yellow) && !moved(Face::Red)
             });
         }

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use super::subject::{LEAK_SEEN_WITHIN, SCRAPE_INTERVAL, SEEN_WITHIN};
-use drill::dashboards::{Board, Face, Watched, moments};
+use drill::alerts::Span;
+use drill::dashboards::{Board, Face, Watched};
+use drill::scene::Scene;
+use drill::span;
 use drill::submission::Submission;
-use drill::{Lane, span};
 use incident::go_hours::{self, Case, Run};
 use promql::dashboard::{Property, Signal};
-use promql::{Engine, Query, Storage};
+use promql::{Engine, Query};
 
 const PANELS: usize = 5;
 /// By the end of this time even long windows are full.
@@ -44,72 +46,44 @@ fn named(board: &Board, question: usize) -> usize {
     }
 }
 
-/// Hours that have passed, ready to be looked at.
-struct Scene {
-    run: Run,
-    storage: Storage,
-    seed: u64,
+/// Hours that have passed, looked at from when the windows are full.
+fn hours(case: Case, seed: u64) -> Scene {
+    kit::step(format!("simulating {}, seed {seed}", case.tells()));
+    passed(&go_hours::simulate(case, seed), seed)
 }
 
-impl Scene {
-    fn of(case: Case, seed: u64) -> Self {
-        kit::step(format!("simulating {}, seed {seed}", case.tells()));
-        Scene::after(go_hours::simulate(case, seed), seed)
-    }
+/// The same, and it is over before the hours are.
+fn mended(case: Case, seed: u64) -> Scene {
+    kit::step(format!("simulating {}, mended, seed {seed}", case.tells()));
+    passed(&go_hours::simulate_mended(case, seed), seed)
+}
 
-    /// The same, and it is over before the hours are.
-    fn of_mended(case: Case, seed: u64) -> Self {
-        kit::step(format!("simulating {}, mended, seed {seed}", case.tells()));
-        Scene::after(go_hours::simulate_mended(case, seed), seed)
+fn passed(run: &Run, seed: u64) -> Scene {
+    let storage = drill::storage_of(run.series());
+    kit::step(format!("looking at {}, seed {seed}", run.case().tells()));
+    Scene {
+        storage,
+        tells: run.case().tells().to_owned(),
+        seed,
+        within: Span::new(run.begins_ms() + SETTLED_MS, run.ends_ms()),
+        origin_ms: run.starts_at_ms(),
+        over_ms: run.mended_at_ms(),
     }
+}
 
-    fn after(run: Run, seed: u64) -> Self {
-        let storage = drill::storage_of(run.series());
-        kit::step(format!("looking at {}, seed {seed}", run.case().tells()));
-        Scene { run, storage, seed }
-    }
-
-    fn watch<'b>(&self, board: &'b Board) -> Watched<'b> {
-        let from_ms = self.run.begins_ms() + SETTLED_MS;
-        let moments = moments(from_ms, self.run.ends_ms(), LOOK);
-        board.watch(&self.storage, moments, SCRAPE_INTERVAL)
-    }
-
-    /// Ends the check with what happened and what the panel said.
-    fn fail(&self, watched: &Watched<'_>, panel: usize, what: &str, due: Option<(i64, &str)>) -> ! {
-        if let Some(trouble) = watched.trouble(&[panel]) {
-            kit::symptom(format!("{trouble} (seed {})", self.seed));
-        }
-        let starts_ms = self.run.starts_at_ms();
-        let mut timeline = watched.timeline(&[panel], starts_ms);
-        timeline.add(starts_ms, Lane::Happened, self.run.case().tells());
-        if let Some(at_ms) = self.run.mended_at_ms() {
-            timeline.add(at_ms, Lane::Happened, "it is over");
-        }
-        if let Some((due_ms, due)) = due {
-            timeline.add(due_ms, Lane::Due, due);
-        }
-        kit::symptom(format!("{what} (seed {})\n{timeline}", self.seed))
-    }
+fn watch<'b>(scene: &Scene, board: &'b Board) -> Watched<'b> {
+    scene.watch(board, LOOK, SCRAPE_INTERVAL)
 }
 
 /// The panel of a question is red in time, and stays so to the end of the run.
 fn is_red(question: usize, case: Case, seed: u64, within: Duration) {
     let board = board();
     let panel = named(&board, question);
-    let scene = Scene::of(case, seed);
-    let watched = scene.watch(&board);
-    let due_ms = scene.run.starts_at_ms() + millis(within);
-    let due = Some((due_ms, "it has to be red"));
-    let name = board.name(panel);
-    let red = watched.first(&[panel], Face::Red, scene.run.starts_at_ms());
-    if red.is_none_or(|at_ms| at_ms > due_ms) {
-        let what = format!("{}, and {name} is not red in time", case.tells());
-        scene.fail(&watched, panel, &what, due);
-    }
-    if watched.share(panel, Face::Red, due_ms, i64::MAX) < OFTEN {
-        let what = format!("{}, and {name} does not stay red", case.tells());
-        scene.fail(&watched, panel, &what, due);
+    let scene = hours(case, seed);
+    let watched = watch(&scene, &board);
+    let unseen = format!("and {} is not red in time", board.name(panel));
+    if let Err(complaint) = scene.turns_red(&watched, panel, millis(within), OFTEN, &unseen) {
+        kit::symptom(complaint);
     }
 }
 
@@ -122,18 +96,16 @@ fn millis(within: Duration) -> i64 {
 fn is_over(question: usize, case: Case, seed: u64, within: Duration) {
     let board = board();
     let panel = named(&board, question);
-    let scene = Scene::of_mended(case, seed);
-    let watched = scene.watch(&board);
-    let over_ms = scene.run.mended_at_ms().expect("it is mended");
+    let scene = mended(case, seed);
+    let watched = watch(&scene, &board);
+    let over_ms = scene.over_ms.expect("it is mended");
     let name = board.name(panel);
-    let (starts_ms, seen_ms) = (
-        scene.run.starts_at_ms(),
-        scene.run.starts_at_ms() + millis(within),
-    );
-    let red = watched.first(&[panel], Face::Red, starts_ms);
+    let seen_ms = scene.origin_ms + millis(within);
+    let red = watched.first(&[panel], Face::Red, scene.origin_ms);
     if red.is_none_or(|at_ms| at_ms > seen_ms) {
         let what = format!("{}, and {name} is not red in time", case.tells());
-        scene.fail(&watched, panel, &what, Some((seen_ms, "it has to be red")));
+        let due = Some((seen_ms, "it has to be red"));
+        kit::symptom(scene.complaint(&watched, &[panel], &what, due));
     }
     let due_ms = over_ms + millis(within);
     let calm = [Face::Green, Face::Yellow];
@@ -146,7 +118,7 @@ fn is_over(question: usize, case: Case, seed: u64, within: Duration) {
             case.tells()
         );
         let due = Some((due_ms, "it may not be red any more"));
-        scene.fail(&watched, panel, &what, due);
+        kit::symptom(scene.complaint(&watched, &[panel], &what, due));
     }
 }
 
@@ -154,8 +126,8 @@ fn is_over(question: usize, case: Case, seed: u64, within: Duration) {
 fn is_quiet(question: usize, case: Case, seed: u64) {
     let board = board();
     let panel = named(&board, question);
-    let scene = Scene::of(case, seed);
-    let watched = scene.watch(&board);
+    let scene = hours(case, seed);
+    let watched = watch(&scene, &board);
     let calm = [Face::Green, Face::Yellow];
     if let Some((at_ms, _, seen)) = watched.first_other(&[panel], &calm, i64::MIN, i64::MAX) {
         let what = format!(
@@ -163,10 +135,10 @@ fn is_quiet(question: usize, case: Case, seed: u64) {
             board.name(panel),
             seen.face,
             seen.text,
-            span(at_ms - scene.run.starts_at_ms()),
+            span(at_ms - scene.origin_ms),
             case.tells()
         );
-        scene.fail(&watched, panel, &what, None);
+        kit::symptom(scene.complaint(&watched, &[panel], &what, None));
     }
 }
 
@@ -260,9 +232,9 @@ fn goroutines_are_shown_over_time() {
             ));
         }
         for (case, seed) in [(Case::Morning, 11), (Case::HighAndStable, 12)] {
-            let scene = Scene::of(case, seed);
+            let scene = hours(case, seed);
             let query = Query::parse("sum(go_goroutines)").expect("it is a query");
-            let at_ms = scene.run.ends_ms();
+            let at_ms = scene.within.to_ms;
             let truth = Engine::default()
                 .instant(&scene.storage, &query, at_ms)
                 .ok()
@@ -391,15 +363,15 @@ fn each_panel_answers_its_own_question() {
             (Case::StuckPool, POOL, 73),
             (Case::Leak, LEAK, 74),
         ] {
-            let scene = Scene::of(case, seed);
-            let watched = scene.watch(&board);
+            let scene = hours(case, seed);
+            let watched = watch(&scene, &board);
             for (other, &panel) in panels.iter().enumerate() {
                 if other == question {
                     continue;
                 }
                 if watched.first(&[panel], Face::Red, i64::MIN).is_some() {
                     let what = format!("{} is red as well: {}", board.name(panel), case.tells());
-                    scene.fail(&watched, panel, &what, None);
+                    kit::symptom(scene.complaint(&watched, &[panel], &what, None));
                 }
             }
         }

@@ -225,6 +225,11 @@ pub struct Watched<'b> {
 }
 
 impl Watched<'_> {
+    /// The dashboard.
+    pub fn board(&self) -> &Board {
+        self.board
+    }
+
     pub fn moments(&self) -> &[i64] {
         &self.moments
     }

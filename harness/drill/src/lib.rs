@@ -14,6 +14,7 @@ mod clock;
 pub mod dashboards;
 pub mod logs;
 pub mod runbook;
+pub mod scene;
 mod store;
 pub mod submission;
 mod timeline;
