@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use super::subject::net::Network;
@@ -40,6 +42,7 @@ fn two_nodes_agree_while_nothing_happens() {
     kit::check(|| {
         for consistency in [STRONG, OPENING, EVENTUAL] {
             let mut story = Story::new(consistency, Seed(1));
+            story.full = 2;
             story.at(1_000, A, Call::Put("cart/7", "3 tickets".to_owned()));
             story.at(1_000, B, Call::Put("cart/8", "1 ticket".to_owned()));
             story.at(1_500, A, Call::Put("cart/9", "2 tickets".to_owned()));
@@ -126,6 +129,18 @@ fn a_strong_write_is_on_both_nodes_before_it_is_confirmed() {
                 }
             }
         }
+        told.assert_linearizable(|_| true);
+        let mut story = Story::new(STRONG, Seed(2));
+        story.latency = (20, 20);
+        for n in 0..3 {
+            story.at(1_000 + 400 * n, B, Call::Put("seat/12B", format!("b{n}")));
+            story.at(1_090 + 400 * n, A, Call::Put("seat/12B", format!("a{n}")));
+        }
+        for n in 0..200 {
+            story.read_everywhere(&["seat/12B"], ms(1_000 + 6 * n));
+        }
+        let told = story.tell();
+        told.assert_all_confirmed(ms(1_000), Duration::MAX);
         told.assert_linearizable(|_| true);
     });
 }
@@ -411,7 +426,47 @@ fn eventual_nodes_converge_after_every_fault() {
                 told.assert_converged(key, read);
             }
         });
+        for rack in RACKS {
+            kit::step(format!(
+                "writes of {rack} arrive when they have been replaced"
+            ));
+            arrives_late(rack);
+        }
     });
+}
+
+/// Each key is written once right before the link begins to hold packets, and again on the same rack
+/// before it ends, while the other rack is busy elsewhere.
+fn arrives_late(rack: Rack) {
+    let (cut, healed) = (ms(1_300), ms(1_590));
+    let mut story = Story::new(EVENTUAL, Seed(18));
+    story.latency = (8, 8);
+    story.fault(cut, healed, Fault::Hold);
+    let carts: Vec<&'static str> = (0..20).map(|n| &*format!("cart/{n}").leak()).collect();
+    for (n, cart) in carts.iter().enumerate() {
+        let n = n as u64;
+        story.call(
+            cut - ms(24) + ms(n),
+            rack,
+            Call::Put(cart, "first".to_owned()),
+        );
+        story.call(
+            cut + ms(265) + ms(n),
+            rack,
+            Call::Put(cart, "second".to_owned()),
+        );
+    }
+    for n in 0..60 {
+        let call = Call::Put("likes", format!("{n}"));
+        story.call(cut + ms(4 * n), rack.other(), call);
+    }
+    let read = healed + TOGETHER;
+    story.read_everywhere(&carts, read);
+    let told = story.tell();
+    told.assert_answered();
+    for cart in carts {
+        told.assert_converged(cart, read);
+    }
 }
 
 #[test]
@@ -629,7 +684,29 @@ fn a_lost_node_is_noticed_in_time_and_one_late_heartbeat_is_not_a_loss() {
                 notices(consistency, fault);
             }
         }
+        kit::step("a node is dropped");
+        stops_with_its_last_handle(B);
     });
+}
+
+/// A node stops with the last handle to it, as the documentation of `Cache` says.
+fn stops_with_its_last_handle(rack: Rack) {
+    let dropped = ms(1_500);
+    let mut story = Story::new(EVENTUAL, Seed(19));
+    story.dropped = Some((dropped, rack));
+    story.until = dropped + DETECTED + ms(100);
+    let told = story.tell();
+    for (at, status) in told.statuses(rack.other()) {
+        told.hold(at < dropped + DETECTED || status.peer == Peer::Lost, || {
+            format!(
+                "the last handle to the node of {rack} is dropped at {}, and\n\
+                 {} says {status:?} at {}",
+                clock(dropped),
+                rack.other(),
+                clock(at)
+            )
+        });
+    }
 }
 
 fn notices(consistency: Consistency, fault: Fault) {
@@ -1055,7 +1132,10 @@ fn clock(at: Duration) -> String {
 
 /// The network that the nodes see.
 #[derive(Clone)]
-struct Simulated;
+struct Simulated {
+    /// How often the machine still has no room for a connection, which waits meanwhile.
+    full: Arc<AtomicU32>,
+}
 
 impl Network for Simulated {
     type Stream = turmoil::net::TcpStream;
@@ -1070,6 +1150,10 @@ impl Network for Simulated {
     }
 
     async fn accept(&self, listener: &Self::Listener) -> io::Result<Self::Stream> {
+        let one_less = |full: u32| full.checked_sub(1);
+        if self.full.fetch_update(SeqCst, SeqCst, one_less).is_ok() {
+            return Err(io::Error::other("too many open files"));
+        }
         Ok(listener.accept().await?.0)
     }
 }
@@ -1082,6 +1166,10 @@ struct Story {
     latency: (u64, u64),
     calls: Vec<(Duration, Rack, Call, Option<Duration>)>,
     faults: Vec<(Duration, Duration, Fault)>,
+    /// How often each node fails to accept a connection at first.
+    full: u32,
+    /// When the last handle to the node of a rack is dropped.
+    dropped: Option<(Duration, Rack)>,
     until: Duration,
 }
 
@@ -1093,6 +1181,8 @@ impl Story {
             latency: (1, 5),
             calls: Vec::new(),
             faults: Vec::new(),
+            full: 0,
+            dropped: None,
             until: Duration::ZERO,
         }
     }
@@ -1198,18 +1288,22 @@ impl Story {
         // Most packets are fast by default; here the slow ones are as many, and overtaken.
         sim.set_message_latency_curve(1.5);
         for rack in RACKS {
-            let calls: Rc<[_]> = self
+            let calls = self
                 .calls
                 .iter()
                 .filter(|&&(_, at_rack, ..)| at_rack == rack)
                 .cloned()
                 .collect();
+            let plan = Plan {
+                consistency: self.consistency,
+                calls,
+                full: self.full,
+                dropped: self.dropped.filter(|&(_, at)| at == rack).map(|(at, _)| at),
+            };
             let told = Rc::clone(&told);
-            let consistency = self.consistency;
             let next = Rc::new(Cell::new(0));
             sim.host(rack.name(), move || {
-                let (calls, told, next) = (calls.clone(), told.clone(), next.clone());
-                host(rack, consistency, calls, next, told)
+                host(rack, plan.clone(), next.clone(), told.clone())
             });
         }
         let mut turns: Vec<(Duration, bool, Fault)> = self
@@ -1239,23 +1333,32 @@ impl Story {
     }
 }
 
-type Calls = Rc<[(Duration, Rack, Call, Option<Duration>)]>;
+/// What happens in one rack.
+#[derive(Clone)]
+struct Plan {
+    consistency: Consistency,
+    calls: Rc<[(Duration, Rack, Call, Option<Duration>)]>,
+    full: u32,
+    dropped: Option<Duration>,
+}
 
 /// A rack: a node of the cache, and the web servers that use it.
 async fn host(
     rack: Rack,
-    consistency: Consistency,
-    calls: Calls,
+    plan: Plan,
     next: Rc<Cell<usize>>,
     told: Rc<RefCell<Told>>,
 ) -> turmoil::Result {
     // Two machines are not started at the same moment, nor do their heartbeats keep step.
     tokio::time::sleep(if rack == A { ms(0) } else { ms(23) }).await;
-    let cache = Cache::start(Simulated, rack.config(consistency))
+    let network = Simulated {
+        full: Arc::new(AtomicU32::new(plan.full)),
+    };
+    let cache = Cache::start(network, rack.config(plan.consistency))
         .await
         .map_err(|error| format!("`Cache::start` on {rack} gives the error \"{error}\""))?;
-    tokio::task::spawn_local(watch(rack, cache.clone(), told.clone()));
-    while let Some((at, _, call, patience)) = calls.get(next.get()).cloned() {
+    let watching = tokio::task::spawn_local(watch(rack, cache.clone(), told.clone()));
+    while let Some((at, _, call, patience)) = plan.calls.get(next.get()).cloned() {
         let late = now().saturating_sub(at);
         tokio::time::sleep(at.saturating_sub(now())).await;
         // Only here, so that what is still to come survives a crash.
@@ -1265,6 +1368,11 @@ async fn host(
             let user = perform(rack, cache.clone(), call, patience, told.clone());
             tokio::task::spawn_local(user);
         }
+    }
+    if let Some(at) = plan.dropped {
+        tokio::time::sleep(at.saturating_sub(now())).await;
+        watching.abort();
+        drop(cache);
     }
     std::future::pending().await
 }

@@ -322,8 +322,8 @@ fn task_is_named_by_its_attributes() {
                 let value = found.next().map(|attribute| &attribute.value);
                 assert!(
                     value == Some(&wanted) && found.next().is_none(),
-                    "the span of task {id}, a {kind}, should have {name} = {} once, and its \
-                     attributes are: {}",
+                    "the span of task {id}, of the kind {kind}, should have {name} = {} once, and \
+                     its attributes are: {}",
                     shown(&wanted),
                     attributes(span)
                 );
