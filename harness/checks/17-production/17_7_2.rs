@@ -1333,11 +1333,13 @@ impl Story {
     }
 }
 
+type Calls = Rc<[(Duration, Rack, Call, Option<Duration>)]>;
+
 /// What happens in one rack.
 #[derive(Clone)]
 struct Plan {
     consistency: Consistency,
-    calls: Rc<[(Duration, Rack, Call, Option<Duration>)]>,
+    calls: Calls,
     full: u32,
     dropped: Option<Duration>,
 }
