@@ -1,7 +1,7 @@
 //! 17.1.3: the dashboard of an image pipeline, in four rows, played against pipelines that are well and
 //! pipelines that are not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::subject;
@@ -10,7 +10,7 @@ use drill::dashboards::{Board, Face, Watched, moments};
 use drill::logs::LogQuery;
 use drill::submission::Submission;
 use drill::{Lane, Timeline, span};
-use incident::image_pipeline::{Case, LASTS, STAGES, STARTS_AT, setup};
+use incident::image_pipeline::{Case, LASTS, STAGES, STARTS_AT, fleet, own_lines};
 use incident::service::{Run, Setup, simulate};
 use promql::dashboard::{Panel, Shown, Signal, View};
 use promql::{Engine, Query, Storage};
@@ -27,6 +27,9 @@ const AFTERMATH: i64 = 5 * MINUTE;
 const FIRST_SIGN: i64 = 5 * MINUTE / 2;
 /// And where something grows until the end of the window.
 const TO_THE_END: i64 = (LASTS - STARTS_AT) as i64 * 1_000;
+/// How long what is mended goes on, and by when after its end nothing is red any more.
+const UNTIL_MENDED: i64 = 5 * MINUTE / 2;
+const CALM_WITHIN: i64 = 6 * MINUTE;
 /// How many panels stand in the rows, from top to bottom.
 const ROWS: [usize; 4] = [3, 4, 2, 3];
 /// The share of the moments for which a panel has to keep the color that it has to have.
@@ -68,6 +71,8 @@ fn first_row_is_green_in_healthy_times() {
             (Case::Busy, 12),
             (Case::Spike, 13),
             (Case::Release, 14),
+            (Case::Night, 15),
+            (Case::Canary, 16),
         ] {
             let scene = Scene::of(case, seed, AFTERMATH);
             let watched = scene.watch(&board);
@@ -87,10 +92,11 @@ fn first_row_is_green_in_healthy_times() {
                 watched.first_other(&rows[0], allowed, i64::MIN, i64::MAX)
             {
                 let what = format!(
-                    "{} shows {} ({}), and the pipeline is well",
+                    "{} shows {} ({}), and the pipeline is well: {}",
                     board.name(panel),
                     seen.face,
-                    seen.text
+                    seen.text,
+                    case.tells()
                 );
                 scene.fail(&watched, &rows[0], &what, None);
             }
@@ -105,6 +111,7 @@ fn first_row_says_what_users_miss() {
         let rows = rows(&board);
         for (nth, case, seed) in [
             (0, Case::Bottleneck(1), 21),
+            (0, Case::SomeLate, 25),
             (1, Case::Failing, 22),
             // Those that are turned away fail too, and no counter has begun anew.
             (1, Case::Bottleneck(0), 24),
@@ -113,9 +120,10 @@ fn first_row_says_what_users_miss() {
             let scene = Scene::of(case, seed, AFTERMATH);
             let watched = scene.watch(&board);
             scene.is_red(&watched, rows[0][nth], 3 * MINUTE);
-            // Images that fail are neither late nor fewer.
-            if case == Case::Failing {
-                for other in [rows[0][0], rows[0][2]] {
+            // Images that fail are neither late nor fewer, and late ones do not fail.
+            if matches!(case, Case::Failing | Case::SomeLate) {
+                for other in (0..3).filter(|&other| other != nth) {
+                    let other = rows[0][other];
                     if watched
                         .first(&[other], Face::Red, scene.origin_ms)
                         .is_some()
@@ -125,6 +133,43 @@ fn first_row_says_what_users_miss() {
                     }
                 }
             }
+        }
+    });
+}
+
+/// What is red while a stage is short is not when it has been mended for some minutes.
+#[test]
+fn rows_are_calm_when_it_is_over() {
+    kit::check(|| {
+        let board = board();
+        let rows = rows(&board);
+        let scene = Scene::mended(Case::Bottleneck(1), 26);
+        let watched = scene.watch(&board);
+        for panel in [rows[0][0], rows[1][0], rows[1][1]] {
+            let name = board.name(panel);
+            let over_ms = scene.origin_ms + UNTIL_MENDED;
+            let until = watched.between(scene.origin_ms, over_ms);
+            if !until
+                .into_iter()
+                .any(|(_, seen)| seen[panel].face == Face::Red)
+            {
+                let what = format!("{}, and {name} is never red", scene.case.tells());
+                scene.fail(&watched, &[panel], &what, None);
+            }
+        }
+        let lights: Vec<usize> = rows[..2].iter().flatten().copied().collect();
+        let due_ms = scene.origin_ms + UNTIL_MENDED + CALM_WITHIN;
+        let calm = [Face::Green, Face::Yellow];
+        if let Some((_, panel, seen)) = watched.first_other(&lights, &calm, due_ms, i64::MAX) {
+            let what = format!(
+                "{} shows {} ({}), and everything has been well for {}",
+                board.name(panel),
+                seen.face,
+                seen.text,
+                span(CALM_WITHIN)
+            );
+            let due = Some((due_ms, "nothing is red any more".to_owned()));
+            scene.fail(&watched, &[panel], &what, due);
         }
     });
 }
@@ -248,13 +293,10 @@ fn third_row_shows_how_latency_is_distributed() {
         let [heat, percentiles] = rows[2][..] else {
             return;
         };
-        let scene = Scene::of(Case::Busy, 61, TO_THE_END);
-        let shown = scene.shown(&board);
-        let (at_ms, panels) = shown.last().expect("it was looked at");
-        for panel in [heat, percentiles] {
-            if let Some(trouble) = &panels[panel].trouble {
-                kit::symptom(format!("{} shows an error: {trouble}", board.name(panel)));
-            }
+        let scene = Scene::of(Case::Busy, 61, AFTERMATH);
+        let (panels, at_ms) = (scene.shown_at_the_end(&board), &scene.ends_ms);
+        if let Some(trouble) = &panels[heat].trouble {
+            kit::symptom(format!("{} shows an error: {trouble}", board.name(heat)));
         }
         let kind = &board.dashboard().panels[heat].kind;
         if kind != "heatmap" {
@@ -288,39 +330,94 @@ fn third_row_shows_how_latency_is_distributed() {
                 board.name(heat)
             ));
         }
-        let mut values: Vec<f64> = panels[percentiles]
-            .readings
-            .iter()
-            .filter_map(|reading| reading.value)
-            .collect();
-        values.sort_by(f64::total_cmp);
-        let truth = [0.5, 0.9, 0.99].map(|quantile| {
-            scene.ask(
-                &format!(
-                    "histogram_quantile({quantile}, sum by (le) \
-                     (rate(http_request_duration_seconds_bucket[5m])))"
-                ),
-                *at_ms,
-            )
-        });
-        let near = |found: &f64, truth: &f64| (found / truth - 1.0).abs() < 0.3;
-        let right = values.len() == 3 && values.iter().zip(&truth).all(|(a, b)| near(a, b));
-        if !right || board.dashboard().panels[percentiles].kind != "timeseries" {
+        let bound = |name: &str| {
+            name.trim_start_matches('+')
+                .parse::<f64>()
+                .unwrap_or(f64::NAN)
+        };
+        let mut seen = BTreeSet::new();
+        if let Some((name, _)) = cells.iter().find(|(name, _)| !seen.insert(*name)) {
             kit::symptom(format!(
-                "{} is a `{}` with {}; p50, p90 and p99 over time are {:.3}, {:.3} and {:.3} s",
-                board.name(percentiles),
-                board.dashboard().panels[percentiles].kind,
-                values
-                    .iter()
-                    .map(|value| format!("{value:.3}"))
-                    .collect::<Vec<_>>()
-                    .join(", "),
-                truth[0],
-                truth[1],
-                truth[2]
+                "{} has several rows of cells for the bound {name}",
+                board.name(heat)
             ));
         }
+        let a_second = scene.ask("sum(rate(http_request_duration_seconds_count[1m]))", *at_ms);
+        let of_a_cell = Duration::from_secs(150).max(scene.range(&board) / 50);
+        if most > a_second * of_a_cell.as_secs_f64() {
+            kit::symptom(format!(
+                "a cell of {} stands for {most:.0} images, those of {:.0} s, and should for those of \
+                 its own time",
+                board.name(heat),
+                most / a_second
+            ));
+        }
+        for le in ["0.1", "0.2"] {
+            let truth = scene.ask(
+                &format!(
+                    "sum(rate(http_request_duration_seconds_bucket{{le=\"{le}\"}}[1m])) / \
+                     sum(rate(http_request_duration_seconds_count[1m]))"
+                ),
+                *at_ms,
+            );
+            let wanted = le.parse::<f64>().expect("a bound");
+            let cell = cells
+                .iter()
+                .find(|(name, _)| (bound(name) - wanted).abs() < 1e-9);
+            if let Some((_, value)) = cell
+                && (value / most - truth).abs() > 0.15
+            {
+                kit::symptom(format!(
+                    "{:.0} % of the images take at most {le} s; by the cells of {} it is {:.0} %",
+                    100.0 * truth,
+                    board.name(heat),
+                    100.0 * value / most
+                ));
+            }
+        }
+        for (case, seed) in [(Case::Busy, 61), (Case::ManyLate, 62), (Case::Canary, 63)] {
+            let scene = Scene::of(case, seed, AFTERMATH);
+            shows_the_percentiles(&board, percentiles, &scene);
+        }
     });
+}
+
+/// Three lines, which are p50, p90 and p99 of all images.
+fn shows_the_percentiles(board: &Board, panel: usize, scene: &Scene) {
+    let shown = scene.shown_at_the_end(board);
+    if let Some(trouble) = &shown[panel].trouble {
+        kit::symptom(format!("{} shows an error: {trouble}", board.name(panel)));
+    }
+    let readings = shown[panel].readings.iter();
+    let mut values: Vec<f64> = readings.filter_map(|reading| reading.value).collect();
+    values.sort_by(f64::total_cmp);
+    let truth = [0.5, 0.9, 0.99].map(|quantile| {
+        let of_five_minutes = format!(
+            "histogram_quantile({quantile}, sum by (le) \
+             (rate(http_request_duration_seconds_bucket[5m])))"
+        );
+        scene.ask(&of_five_minutes, scene.ends_ms)
+    });
+    let near = |found: &f64, truth: &f64| (found / truth - 1.0).abs() < 0.3;
+    let right = values.len() == 3 && values.iter().zip(&truth).all(|(a, b)| near(a, b));
+    let kind = &board.dashboard().panels[panel].kind;
+    if !right || kind != "timeseries" {
+        kit::symptom(format!(
+            "{} is a `{kind}` with {}; p50, p90 and p99 over time are {:.3}, {:.3} and {:.3} s \
+             (seed {}: {})",
+            board.name(panel),
+            values
+                .iter()
+                .map(|value| format!("{value:.3}"))
+                .collect::<Vec<_>>()
+                .join(", "),
+            truth[0],
+            truth[1],
+            truth[2],
+            scene.seed,
+            scene.case.tells()
+        ));
+    }
 }
 
 #[test]
@@ -333,48 +430,141 @@ fn fourth_row_shows_what_fails() {
         };
         // Images are turned away, and a few fail as always.
         let scene = Scene::with_logs(Case::Bottleneck(0), 71, AFTERMATH);
-        let shown = scene.shown(&board);
-        let (at_ms, panels) = shown.last().expect("it was looked at");
-        for panel in [kinds, top] {
-            if let Some(trouble) = &panels[panel].trouble {
-                kit::symptom(format!("{} shows an error: {trouble}", board.name(panel)));
-            }
+        shows_the_kinds(&board, kinds, &scene);
+        let shown = scene.shown_at_the_end(&board);
+        if let Some(trouble) = &shown[top].trouble {
+            kit::symptom(format!("{} shows an error: {trouble}", board.name(top)));
         }
-        let positive = |panel: usize| -> Vec<f64> {
-            let readings = panels[panel].readings.iter();
-            readings
-                .filter_map(|reading| reading.value)
-                .filter(|value| *value > 0.0)
-                .collect()
-        };
-        let failing = scene.ask(
-            "sum(rate(http_requests_total{status=~\"5..\"}[2m]))",
-            *at_ms,
-        );
-        let all = scene.ask("sum(rate(http_requests_total[2m]))", *at_ms);
-        let found = positive(kinds);
-        let sum: f64 = found.iter().sum();
-        let right = [failing, failing / all, 100.0 * failing / all]
+        let entries = shown[top].readings.len();
+        let are_some = shown[top]
+            .readings
             .iter()
-            .any(|truth| (sum / truth - 1.0).abs() < 0.3);
-        if found.len() < 2 || !right {
-            kit::symptom(format!(
-                "{failing:.1} of {all:.1} images a second fail, most of them turned away and some by \
-                 an error; {} shows {}",
-                board.name(kinds),
-                described(&panels[kinds])
-            ));
-        }
-        let entries = panels[top].readings.len();
-        if !(3..=5).contains(&entries) || positive(top).len() != entries {
+            .all(|reading| reading.value.is_some_and(|value| value > 0.0));
+        if !(3..=5).contains(&entries) || !are_some {
             kit::symptom(format!(
                 "{} shows {entries} entries: {}",
                 board.name(top),
-                described(&panels[top])
+                described(&shown[top])
             ));
         }
+        shows_the_most_frequent(&board.name(top), &shown[top], &scene);
         shows_the_error_lines(&board.dashboard().panels[log], &scene.logs);
+        shows_the_kinds(&board, kinds, &Scene::of(Case::Failing, 72, AFTERMATH));
     });
+}
+
+/// The failures by kind add up to what fails, a second or as a share.
+fn shows_the_kinds(board: &Board, panel: usize, scene: &Scene) {
+    let shown = scene.shown_at_the_end(board);
+    if let Some(trouble) = &shown[panel].trouble {
+        kit::symptom(format!("{} shows an error: {trouble}", board.name(panel)));
+    }
+    let failing = scene.ask(
+        "sum(rate(http_requests_total{status=~\"5..\"}[2m]))",
+        scene.ends_ms,
+    );
+    let all = scene.ask("sum(rate(http_requests_total[2m]))", scene.ends_ms);
+    let readings = shown[panel].readings.iter();
+    let found: Vec<f64> = readings
+        .filter_map(|reading| reading.value)
+        .filter(|value| *value > 0.0)
+        .collect();
+    let sum: f64 = found.iter().sum();
+    let right = [failing, failing / all, 100.0 * failing / all]
+        .iter()
+        .any(|truth| (sum / truth - 1.0).abs() < 0.3);
+    if found.len() < 2 || !right {
+        kit::symptom(format!(
+            "{failing:.1} of {all:.1} images a second fail (seed {}: {}); {} shows {}",
+            scene.seed,
+            scene.case.tells(),
+            board.name(panel),
+            described(&shown[panel])
+        ));
+    }
+}
+
+/// What a list of failures names is what fails most often, by whatever labels it tells them apart.
+fn shows_the_most_frequent(name: &str, shown: &Shown, scene: &Scene) {
+    let counted = scene.answer(
+        "sum by (instance, method, route, status) (increase(http_requests_total[5m]))",
+        scene.ends_ms,
+    );
+    let labels = ["instance", "method", "route", "status"];
+    // Which of a label's values an entry names; addresses have numbers that look like a status.
+    let named = |entry: &str| -> BTreeMap<&str, String> {
+        let mut entry = entry.to_owned();
+        let mut found = BTreeMap::new();
+        for label in labels {
+            let values: BTreeSet<&str> = counted
+                .iter()
+                .filter_map(|(of, _)| of.get(label).map(String::as_str))
+                .collect();
+            let value = values.into_iter().find(|value| {
+                entry.match_indices(value).any(|(at, _)| {
+                    let alone = |c: Option<char>| c.is_none_or(|c| !c.is_ascii_alphanumeric());
+                    alone(entry[..at].chars().next_back())
+                        && alone(entry[at + value.len()..].chars().next())
+                })
+            });
+            if let Some(value) = value {
+                entry = entry.replace(value, " ");
+                found.insert(label, value.to_owned());
+            }
+        }
+        found
+    };
+    let entries: Vec<BTreeMap<&str, String>> = shown
+        .readings
+        .iter()
+        .map(|reading| named(&reading.name))
+        .collect();
+    let told_by: BTreeSet<&str> = entries.iter().flat_map(BTreeMap::keys).copied().collect();
+    if told_by.is_empty() {
+        kit::symptom(format!(
+            "{name} does not say what fails, by status or route: {}",
+            described(shown)
+        ));
+    }
+    let mut failures: BTreeMap<BTreeMap<&str, String>, f64> = BTreeMap::new();
+    for (of, count) in &counted {
+        if of
+            .get("status")
+            .is_some_and(|status| status.starts_with('5'))
+        {
+            let kind = told_by
+                .iter()
+                .filter_map(|label| Some((*label, of.get(*label)?.clone())))
+                .collect();
+            *failures.entry(kind).or_insert(0.0) += count;
+        }
+    }
+    let mut most: Vec<f64> = failures.values().copied().collect();
+    most.sort_by(|a, b| b.total_cmp(a));
+    let least = most.get(entries.len() - 1).copied().unwrap_or(0.0);
+    for (entry, reading) in entries.iter().zip(&shown.readings) {
+        let count = failures.get(entry).copied().unwrap_or(0.0);
+        // Other windows count otherwise what is about as frequent.
+        if count < 0.6 * least {
+            let more = failures
+                .iter()
+                .filter(|(kind, of)| **of >= least && !entries.contains(kind))
+                .map(|(kind, of)| {
+                    let kind: Vec<&str> = kind.values().map(String::as_str).collect();
+                    format!("{} ({of:.0})", kind.join(" "))
+                })
+                .collect::<Vec<_>>();
+            kit::symptom(format!(
+                "{name} lists \"{}\", which failed {count:.0} times in five minutes{}",
+                reading.name,
+                if more.is_empty() {
+                    String::new()
+                } else {
+                    format!(", and leaves out {}", more.join(", "))
+                }
+            ));
+        }
+    }
 }
 
 /// A log panel shows the error lines, all of them and no others.
@@ -436,31 +626,45 @@ struct Scene {
 impl Scene {
     /// A pipeline that runs for `after_ms` from when it happens.
     fn of(case: Case, seed: u64, after_ms: i64) -> Self {
-        Scene::played(setup(case, seed), case, seed, after_ms)
+        Scene::played(fleet(case, seed), case, seed, after_ms)
     }
 
-    /// The same with its log, of which lines of `info` are a sample.
+    /// The same, mended after [`UNTIL_MENDED`], and for a minute longer than it takes to be calm.
+    fn mended(case: Case, seed: u64) -> Self {
+        let mut fleet = fleet(case, seed);
+        for scenario in fleet.iter_mut().flat_map(|setup| &mut setup.scenarios) {
+            scenario.lasts = Some(UNTIL_MENDED as f64 / 1_000.0);
+        }
+        Scene::played(fleet, case, seed, UNTIL_MENDED + CALM_WITHIN + MINUTE)
+    }
+
+    /// The same with its log, of which lines of `info` about images are a sample.
     fn with_logs(case: Case, seed: u64, after_ms: i64) -> Self {
-        let setup = Setup {
-            log_one_in: 50,
-            ..setup(case, seed)
-        };
-        Scene::played(setup, case, seed, after_ms)
+        let mut fleet = fleet(case, seed);
+        let own = own_lines(&fleet);
+        for setup in &mut fleet {
+            setup.log_one_in = 50;
+        }
+        let mut scene = Scene::played(fleet, case, seed, after_ms);
+        scene.logs.push_str(&own);
+        scene
     }
 
-    fn played(setup: Setup, case: Case, seed: u64, after_ms: i64) -> Self {
+    fn played(fleet: Vec<Setup>, case: Case, seed: u64, after_ms: i64) -> Self {
         kit::step(format!(
             "simulating a pipeline: {}, seed {seed}",
             case.tells()
         ));
-        let setup = setup.lasting(STARTS_AT + after_ms as f64 / 1_000.0);
-        let run: Run = simulate(&setup);
+        let begins_ms = fleet[0].begins * 1_000;
+        let runs: Vec<Run> = fleet
+            .into_iter()
+            .map(|setup| simulate(&setup.lasting(STARTS_AT + after_ms as f64 / 1_000.0)))
+            .collect();
         kit::step(format!("looking at it: {}, seed {seed}", case.tells()));
-        let begins_ms = setup.begins * 1_000;
         let origin_ms = begins_ms + STARTS_AT as i64 * 1_000;
         Scene {
-            storage: drill::storage(&run),
-            logs: run.logs().to_owned(),
+            storage: drill::storage_of(runs.iter().flat_map(Run::series)),
+            logs: runs.iter().map(Run::logs).collect(),
             case,
             seed,
             begins_ms,
@@ -480,9 +684,23 @@ impl Scene {
 
     /// Each moment with what every panel shows, series by series.
     fn shown(&self, board: &Board) -> Vec<(i64, Vec<Shown>)> {
-        let range = board.dashboard().range.unwrap_or(Duration::from_mins(15));
-        let range_ms = i64::try_from(range.as_millis()).unwrap_or(i64::MAX / 16);
         let moments: Vec<i64> = self.moments().collect();
+        self.shown_at(board, moments)
+    }
+
+    /// What every panel shows at the last moment.
+    fn shown_at_the_end(&self, board: &Board) -> Vec<Shown> {
+        let mut shown = self.shown_at(board, vec![self.ends_ms]);
+        shown.swap_remove(0).1
+    }
+
+    /// How far back the dashboard looks.
+    fn range(&self, board: &Board) -> Duration {
+        board.dashboard().range.unwrap_or(Duration::from_mins(15))
+    }
+
+    fn shown_at(&self, board: &Board, moments: Vec<i64>) -> Vec<(i64, Vec<Shown>)> {
+        let range_ms = i64::try_from(self.range(board).as_millis()).unwrap_or(i64::MAX / 16);
         let views: Vec<View> = moments
             .iter()
             .map(|&at_ms| {
@@ -503,6 +721,21 @@ impl Scene {
         let answer = Engine::default().instant(&self.storage, &query, at_ms);
         let value = answer.expect("it can be evaluated").value.single();
         value.expect("it has one value")
+    }
+
+    /// The values that a query has, each with its labels.
+    fn answer(&self, query: &str, at_ms: i64) -> Vec<(BTreeMap<String, String>, f64)> {
+        let query = Query::parse(query).expect("a query of the checker");
+        let answer = Engine::default().instant(&self.storage, &query, at_ms);
+        let value = answer.expect("it can be evaluated").value;
+        let samples = value.samples().iter();
+        samples
+            .map(|sample| {
+                let labels = sample.labels.iter();
+                let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+                (labels.collect(), sample.value)
+            })
+            .collect()
     }
 
     fn is_red(&self, watched: &Watched<'_>, panel: usize, within_ms: i64) {
