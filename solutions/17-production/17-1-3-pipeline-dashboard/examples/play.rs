@@ -11,7 +11,7 @@ use drill::submission::Submission;
 use drill::{Lane, storage_of};
 use incident::image_pipeline::{Case, LASTS, STAGES, STARTS_AT, fleet};
 use incident::service::{Run, simulate};
-use pipeline_dashboard as subject;
+use pipeline_dashboard_solution as subject;
 
 const SCRAPE: Duration = Duration::from_secs(15);
 
