@@ -2,22 +2,28 @@
 //! pipelines that are not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::time::Duration;
 
 use super::subject;
 
+use drill::alerts::Span;
 use drill::dashboards::{Board, Face, Watched, moments};
 use drill::logs::LogQuery;
+use drill::scene::Scene;
 use drill::submission::Submission;
-use drill::{Lane, Timeline, span};
+use drill::{Lane, span};
 use incident::image_pipeline::{Case, LASTS, STAGES, STARTS_AT, fleet, own_lines};
 use incident::service::{Run, Setup, simulate};
 use promql::dashboard::{Panel, Shown, Signal, View};
-use promql::{Engine, Query, Storage};
+use promql::{Engine, Query};
 
-const MINUTE: i64 = 60_000;
+const SECOND: i64 = 1_000;
+const MINUTE: i64 = 60 * SECOND;
 const SCRAPE: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_secs(15);
+/// By then the windows of the queries are full.
+const SETTLED_MS: i64 = 6 * MINUTE;
 /// The labels of the pipeline's log stream, as `METRICS.md` promises them.
 const STREAM: [(&str, &str); 1] = [("job", "thumbnails")];
 /// How long a scene goes on after what happens in it: until a light of two minutes has gone out again,
@@ -74,7 +80,7 @@ fn first_row_is_green_in_healthy_times() {
             (Case::Night, 15),
             (Case::Canary, 16),
         ] {
-            let scene = Scene::of(case, seed, AFTERMATH);
+            let scene = Pipeline::of(case, seed, AFTERMATH);
             let watched = scene.watch(&board);
             let allowed: &[Face] = match case {
                 Case::Quiet => &[Face::Green],
@@ -117,7 +123,7 @@ fn first_row_says_what_users_miss() {
             (1, Case::Bottleneck(0), 24),
             (2, Case::Silence, 23),
         ] {
-            let scene = Scene::of(case, seed, AFTERMATH);
+            let scene = Pipeline::of(case, seed, AFTERMATH);
             let watched = scene.watch(&board);
             scene.is_red(&watched, rows[0][nth], 3 * MINUTE);
             // Images that fail are neither late nor fewer, and late ones do not fail.
@@ -143,7 +149,7 @@ fn rows_are_calm_when_it_is_over() {
     kit::check(|| {
         let board = board();
         let rows = rows(&board);
-        let scene = Scene::mended(Case::Bottleneck(1), 26);
+        let scene = Pipeline::mended(Case::Bottleneck(1), 26);
         let watched = scene.watch(&board);
         for panel in [rows[0][0], rows[1][0], rows[1][1]] {
             let name = board.name(panel);
@@ -153,7 +159,7 @@ fn rows_are_calm_when_it_is_over() {
                 .into_iter()
                 .any(|(_, seen)| seen[panel].face == Face::Red)
             {
-                let what = format!("{}, and {name} is never red", scene.case.tells());
+                let what = format!("{}, and {name} is never red", scene.tells);
                 scene.fail(&watched, &[panel], &what, None);
             }
         }
@@ -168,7 +174,7 @@ fn rows_are_calm_when_it_is_over() {
                 seen.text,
                 span(CALM_WITHIN)
             );
-            let due = Some((due_ms, "nothing is red any more".to_owned()));
+            let due = Some((due_ms, "nothing is red any more"));
             scene.fail(&watched, &[panel], &what, due);
         }
     });
@@ -182,15 +188,14 @@ fn queues_point_at_the_stage() {
         let board = board();
         let panel = rows(&board)[1][0];
         for (nth, stage) in STAGES.iter().enumerate() {
-            let scene = Scene::of(Case::Bottleneck(nth), 31 + nth as u64, FIRST_SIGN);
+            let scene = Pipeline::of(Case::Bottleneck(nth), 31 + nth as u64, FIRST_SIGN);
             let due_ms = scene.origin_ms + 2 * MINUTE;
             let shown = scene.shown(&board);
             let first = shown.iter().find(|(at_ms, panels)| {
                 *at_ms >= scene.origin_ms && panels[panel].signal() == Some(Signal::Red)
             });
             let fail = |what: String| -> ! {
-                let mut timeline = Timeline::from(scene.origin_ms);
-                timeline.add(scene.origin_ms, Lane::Happened, scene.case.tells());
+                let mut timeline = scene.timeline();
                 for (at_ms, panels) in shown.iter().filter(|(at_ms, _)| at_ms % MINUTE == 0) {
                     timeline.add(*at_ms, Lane::Said, described(&panels[panel]));
                 }
@@ -232,7 +237,7 @@ fn workers_cores_and_memory_are_seen() {
         let [_, workers, cores, memory] = rows[1][..] else {
             return;
         };
-        let scene = Scene::of(Case::Bottleneck(2), 41, AFTERMATH);
+        let scene = Pipeline::of(Case::Bottleneck(2), 41, AFTERMATH);
         let watched = scene.watch(&board);
         scene.is_red(&watched, workers, 3 * MINUTE);
         if watched
@@ -245,9 +250,9 @@ fn workers_cores_and_memory_are_seen() {
             );
             scene.fail(&watched, &rows[1], &what, None);
         }
-        let scene = Scene::of(Case::Cores, 42, AFTERMATH + MINUTE);
+        let scene = Pipeline::of(Case::Cores, 42, AFTERMATH + MINUTE);
         scene.is_red(&scene.watch(&board), cores, 4 * MINUTE);
-        let scene = Scene::of(Case::Leak, 43, TO_THE_END);
+        let scene = Pipeline::of(Case::Leak, 43, TO_THE_END);
         let watched = scene.watch(&board);
         let end_ms = watched.moments().last().copied().unwrap_or(scene.origin_ms);
         if watched.share(memory, Face::Red, end_ms - MINUTE / 4, end_ms) < 1.0 {
@@ -266,7 +271,7 @@ fn second_row_is_calm_in_healthy_times() {
         let board = board();
         let rows = rows(&board);
         for (case, seed) in [(Case::Busy, 52), (Case::Spike, 53), (Case::Release, 54)] {
-            let scene = Scene::of(case, seed, AFTERMATH);
+            let scene = Pipeline::of(case, seed, AFTERMATH);
             let watched = scene.watch(&board);
             let calm = [Face::Green, Face::Yellow];
             if let Some((_, panel, seen)) = watched.first_other(&rows[1], &calm, i64::MIN, i64::MAX)
@@ -293,8 +298,8 @@ fn third_row_shows_how_latency_is_distributed() {
         let [heat, percentiles] = rows[2][..] else {
             return;
         };
-        let scene = Scene::of(Case::Busy, 61, AFTERMATH);
-        let (panels, at_ms) = (scene.shown_at_the_end(&board), &scene.ends_ms);
+        let scene = Pipeline::of(Case::Busy, 61, AFTERMATH);
+        let (panels, at_ms) = (scene.shown_at_the_end(&board), &scene.within.to_ms);
         if let Some(trouble) = &panels[heat].trouble {
             kit::symptom(format!("{} shows an error: {trouble}", board.name(heat)));
         }
@@ -376,14 +381,14 @@ fn third_row_shows_how_latency_is_distributed() {
             }
         }
         for (case, seed) in [(Case::Busy, 61), (Case::ManyLate, 62), (Case::Canary, 63)] {
-            let scene = Scene::of(case, seed, AFTERMATH);
+            let scene = Pipeline::of(case, seed, AFTERMATH);
             shows_the_percentiles(&board, percentiles, &scene);
         }
     });
 }
 
 /// Three lines, which are p50, p90 and p99 of all images.
-fn shows_the_percentiles(board: &Board, panel: usize, scene: &Scene) {
+fn shows_the_percentiles(board: &Board, panel: usize, scene: &Pipeline) {
     let shown = scene.shown_at_the_end(board);
     if let Some(trouble) = &shown[panel].trouble {
         kit::symptom(format!("{} shows an error: {trouble}", board.name(panel)));
@@ -396,7 +401,7 @@ fn shows_the_percentiles(board: &Board, panel: usize, scene: &Scene) {
             "histogram_quantile({quantile}, sum by (le) \
              (rate(http_request_duration_seconds_bucket[5m])))"
         );
-        scene.ask(&of_five_minutes, scene.ends_ms)
+        scene.ask(&of_five_minutes, scene.within.to_ms)
     });
     let near = |found: &f64, truth: &f64| (found / truth - 1.0).abs() < 0.3;
     let right = values.len() == 3 && values.iter().zip(&truth).all(|(a, b)| near(a, b));
@@ -415,7 +420,7 @@ fn shows_the_percentiles(board: &Board, panel: usize, scene: &Scene) {
             truth[1],
             truth[2],
             scene.seed,
-            scene.case.tells()
+            scene.tells
         ));
     }
 }
@@ -429,7 +434,7 @@ fn fourth_row_shows_what_fails() {
             return;
         };
         // Images are turned away, and a few fail as always.
-        let scene = Scene::with_logs(Case::Bottleneck(0), 71, AFTERMATH);
+        let scene = Pipeline::with_logs(Case::Bottleneck(0), 71, AFTERMATH);
         shows_the_kinds(&board, kinds, &scene);
         let shown = scene.shown_at_the_end(&board);
         if let Some(trouble) = &shown[top].trouble {
@@ -449,21 +454,21 @@ fn fourth_row_shows_what_fails() {
         }
         shows_the_most_frequent(&board.name(top), &shown[top], &scene);
         shows_the_error_lines(&board.dashboard().panels[log], &scene.logs);
-        shows_the_kinds(&board, kinds, &Scene::of(Case::Failing, 72, AFTERMATH));
+        shows_the_kinds(&board, kinds, &Pipeline::of(Case::Failing, 72, AFTERMATH));
     });
 }
 
 /// The failures by kind add up to what fails, a second or as a share.
-fn shows_the_kinds(board: &Board, panel: usize, scene: &Scene) {
+fn shows_the_kinds(board: &Board, panel: usize, scene: &Pipeline) {
     let shown = scene.shown_at_the_end(board);
     if let Some(trouble) = &shown[panel].trouble {
         kit::symptom(format!("{} shows an error: {trouble}", board.name(panel)));
     }
     let failing = scene.ask(
         "sum(rate(http_requests_total{status=~\"5..\"}[2m]))",
-        scene.ends_ms,
+        scene.within.to_ms,
     );
-    let all = scene.ask("sum(rate(http_requests_total[2m]))", scene.ends_ms);
+    let all = scene.ask("sum(rate(http_requests_total[2m]))", scene.within.to_ms);
     let readings = shown[panel].readings.iter();
     let found: Vec<f64> = readings
         .filter_map(|reading| reading.value)
@@ -477,7 +482,7 @@ fn shows_the_kinds(board: &Board, panel: usize, scene: &Scene) {
         kit::symptom(format!(
             "{failing:.1} of {all:.1} images a second fail (seed {}: {}); {} shows {}",
             scene.seed,
-            scene.case.tells(),
+            scene.tells,
             board.name(panel),
             described(&shown[panel])
         ));
@@ -485,10 +490,10 @@ fn shows_the_kinds(board: &Board, panel: usize, scene: &Scene) {
 }
 
 /// What a list of failures names is what fails most often, by whatever labels it tells them apart.
-fn shows_the_most_frequent(name: &str, shown: &Shown, scene: &Scene) {
+fn shows_the_most_frequent(name: &str, shown: &Shown, scene: &Pipeline) {
     let counted = scene.answer(
         "sum by (instance, method, route, status) (increase(http_requests_total[5m]))",
-        scene.ends_ms,
+        scene.within.to_ms,
     );
     let labels = ["instance", "method", "route", "status"];
     // Which of a label's values an entry names; addresses have numbers that look like a status.
@@ -612,21 +617,24 @@ fn shows_the_error_lines(panel: &Panel, logs: &str) {
 }
 
 /// A pipeline that has run, ready to be looked at.
-struct Scene {
-    storage: Storage,
+struct Pipeline {
+    scene: Scene,
     /// Empty unless it was asked for.
     logs: String,
-    case: Case,
-    seed: u64,
-    begins_ms: i64,
-    origin_ms: i64,
-    ends_ms: i64,
 }
 
-impl Scene {
+impl Deref for Pipeline {
+    type Target = Scene;
+
+    fn deref(&self) -> &Scene {
+        &self.scene
+    }
+}
+
+impl Pipeline {
     /// A pipeline that runs for `after_ms` from when it happens.
     fn of(case: Case, seed: u64, after_ms: i64) -> Self {
-        Scene::played(fleet(case, seed), case, seed, after_ms)
+        Pipeline::played(fleet(case, seed), case, seed, after_ms)
     }
 
     /// The same, mended after [`UNTIL_MENDED`], and for a minute longer than it takes to be calm.
@@ -635,7 +643,9 @@ impl Scene {
         for scenario in fleet.iter_mut().flat_map(|setup| &mut setup.scenarios) {
             scenario.lasts = Some(UNTIL_MENDED as f64 / 1_000.0);
         }
-        Scene::played(fleet, case, seed, UNTIL_MENDED + CALM_WITHIN + MINUTE)
+        let mut mended = Pipeline::played(fleet, case, seed, UNTIL_MENDED + CALM_WITHIN + MINUTE);
+        mended.scene.over_ms = Some(mended.origin_ms + UNTIL_MENDED);
+        mended
     }
 
     /// The same with its log, of which lines of `info` about images are a sample.
@@ -645,7 +655,7 @@ impl Scene {
         for setup in &mut fleet {
             setup.log_one_in = 50;
         }
-        let mut scene = Scene::played(fleet, case, seed, after_ms);
+        let mut scene = Pipeline::played(fleet, case, seed, after_ms);
         scene.logs.push_str(&own);
         scene
     }
@@ -655,42 +665,40 @@ impl Scene {
             "simulating a pipeline: {}, seed {seed}",
             case.tells()
         ));
-        let begins_ms = fleet[0].begins * 1_000;
+        let begins_ms = fleet[0].begins * SECOND;
         let runs: Vec<Run> = fleet
             .into_iter()
             .map(|setup| simulate(&setup.lasting(STARTS_AT + after_ms as f64 / 1_000.0)))
             .collect();
         kit::step(format!("looking at it: {}, seed {seed}", case.tells()));
-        let origin_ms = begins_ms + STARTS_AT as i64 * 1_000;
-        Scene {
+        let origin_ms = begins_ms + STARTS_AT as i64 * SECOND;
+        let scene = Scene {
             storage: drill::storage_of(runs.iter().flat_map(Run::series)),
-            logs: runs.iter().map(Run::logs).collect(),
-            case,
+            tells: case.tells().to_owned(),
             seed,
-            begins_ms,
+            within: Span::new(begins_ms + SETTLED_MS, origin_ms + after_ms),
             origin_ms,
-            ends_ms: origin_ms + after_ms,
+            over_ms: None,
+        };
+        Pipeline {
+            scene,
+            logs: runs.iter().map(Run::logs).collect(),
         }
     }
 
-    fn moments(&self) -> impl Iterator<Item = i64> {
-        let from_ms = self.begins_ms + 6 * MINUTE;
-        moments(from_ms, self.ends_ms, LOOK)
-    }
-
     fn watch<'b>(&self, board: &'b Board) -> Watched<'b> {
-        board.watch(&self.storage, self.moments(), SCRAPE)
+        self.scene.watch(board, LOOK, SCRAPE)
     }
 
     /// Each moment with what every panel shows, series by series.
     fn shown(&self, board: &Board) -> Vec<(i64, Vec<Shown>)> {
-        let moments: Vec<i64> = self.moments().collect();
-        self.shown_at(board, moments)
+        let Span { from_ms, to_ms } = self.within;
+        self.shown_at(board, moments(from_ms, to_ms, LOOK).collect())
     }
 
     /// What every panel shows at the last moment.
     fn shown_at_the_end(&self, board: &Board) -> Vec<Shown> {
-        let mut shown = self.shown_at(board, vec![self.ends_ms]);
+        let mut shown = self.shown_at(board, vec![self.within.to_ms]);
         shown.swap_remove(0).1
     }
 
@@ -739,19 +747,9 @@ impl Scene {
     }
 
     fn is_red(&self, watched: &Watched<'_>, panel: usize, within_ms: i64) {
-        let due_ms = self.origin_ms + within_ms;
-        let first = watched.first(&[panel], Face::Red, self.origin_ms);
-        let stays = watched.share(panel, Face::Red, due_ms, i64::MAX) >= MOSTLY;
-        if first.is_none_or(|at_ms| at_ms > due_ms) || !stays {
-            let due = format!(
-                "it has to be red, {} after, and to stay so",
-                span(within_ms)
-            );
-            let what = format!(
-                "{}, and the panel for that does not say so",
-                self.case.tells()
-            );
-            self.fail(watched, &[panel], &what, Some((due_ms, due)));
+        let unseen = "and the panel for that does not say so";
+        if let Err(complaint) = self.turns_red(watched, panel, within_ms, MOSTLY, unseen) {
+            kit::symptom(complaint);
         }
     }
 
@@ -760,14 +758,9 @@ impl Scene {
         watched: &Watched<'_>,
         panels: &[usize],
         what: &str,
-        due: Option<(i64, String)>,
+        due: Option<(i64, &str)>,
     ) -> ! {
-        let mut timeline = watched.timeline(panels, self.origin_ms);
-        timeline.add(self.origin_ms, Lane::Happened, self.case.tells());
-        if let Some((at_ms, due)) = due {
-            timeline.add(at_ms, Lane::Due, due);
-        }
-        kit::symptom(format!("{what} (seed {})\n{timeline}", self.seed))
+        kit::symptom(self.complaint(watched, panels, what, due))
     }
 }
 
