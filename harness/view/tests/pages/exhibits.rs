@@ -54,7 +54,10 @@ pub fn fixtures() -> Vec<Exhibit> {
     let folders = |path: &Path| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(path).expect("the fixtures can be listed");
         let mut paths: Vec<PathBuf> = entries
-            .map(|entry| entry.expect("the fixtures can be listed").path())
+            .map(|entry| entry.expect("the fixtures can be listed"))
+            // Cargo's configuration lies beside the chapters.
+            .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
+            .map(|entry| entry.path())
             .collect();
         paths.sort();
         paths
