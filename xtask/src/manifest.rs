@@ -231,6 +231,18 @@ impl Manifest {
         self.checks.iter().find(|check| check.name == name)
     }
 
+    /// What is enough of a check's name to mean this check alone with `--check`: its first words, or
+    /// the whole name where another's contains it.
+    pub fn short_name<'c>(&self, check: &'c Check) -> &'c str {
+        let name = check.name.as_str();
+        let means_it_alone = |part: &str| {
+            let meant = self.checks.iter().filter(|other| other.name.contains(part));
+            meant.count() == 1
+        };
+        let mut parts = name.match_indices('_').map(|(end, _)| &name[..end]);
+        parts.find(|part| means_it_alone(part)).unwrap_or(name)
+    }
+
     /// The kinds, as one word or two.
     pub fn kinds(&self) -> String {
         let kinds: Vec<String> = self.kind.iter().map(Kind::to_string).collect();
@@ -296,6 +308,36 @@ mod tests {
         ] {
             assert_eq!(LabId::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_short_name_is_a_beginning_that_no_other_check_has_in_its_name() {
+        let checks: String = [
+            "median_is_interpolated",
+            "backpressure_is_answered",
+            "backpressure_takes_a_queue",
+            "a_queue",
+        ]
+        .iter()
+        .map(|name| {
+            format!(
+                "[[check]]\nname = \"{name}\"\ntitle = \"\"\npoints = 5\nhints = []\n\
+                 start = {{ passes = \"it is right\" }}\n"
+            )
+        })
+        .collect();
+        let head = "id = \"18.1.1\"\ntitle = \"\"\nkind = [\"read\"]\nminutes = 5\ntags = []\n\
+                    learner = []\n";
+        let manifest: Manifest = toml::from_str(&format!("{head}{checks}")).expect("it is valid");
+        let short: Vec<&str> = manifest
+            .checks
+            .iter()
+            .map(|check| manifest.short_name(check))
+            .collect();
+        assert_eq!(
+            short,
+            ["median", "backpressure_is", "backpressure_takes", "a_queue"]
+        );
     }
 
     #[test]

@@ -219,7 +219,7 @@ fn show(lab: &Lab, check: &Check, judged: &Judged, options: &Options) {
         let replay = format!(
             "cargo xtask run {} --check {} --seed {seed}",
             lab.id(),
-            check.name
+            lab.manifest.short_name(check)
         );
         println!(
             "        {}\n          {}",
