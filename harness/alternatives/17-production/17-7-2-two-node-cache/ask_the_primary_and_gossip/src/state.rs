@@ -344,8 +344,8 @@ impl State {
     }
 
     /// The secondary's answer to the offer: what it has, and its marks, which count as written now.
-    /// It accepts nothing on its own from here on, and relies
-    /// on nothing before a heartbeat has said that the primary has the answer.
+    /// It accepts nothing on its own from here on, and relies on nothing before a heartbeat has said
+    /// that the primary has the answer.
     pub fn join(&mut self, id: SessionId, entries: Entries, now: Instant) -> (Entries, Entries) {
         for (key, entry) in entries {
             self.apply(&key, entry);
