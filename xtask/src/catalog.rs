@@ -204,19 +204,36 @@ impl Catalog {
     }
 }
 
-/// Environment variable: the folder of the workspace, where it is not the one that the runner was
-/// built in.
+/// Environment variable: the folder of the workspace, where it is not the one that the runner lies in.
 const WORKSPACE: &str = "NIGHTSHIFT_WORKSPACE";
+/// Environment variable, set by `cargo run`: the folder of the package that it runs.
+const PACKAGE: &str = "CARGO_MANIFEST_DIR";
+/// A file of a workspace's root.
+const ROOT: &str = "Cargo.toml";
 
 /// The root of the workspace whose labs the runner is for.
 pub fn workspace_root() -> PathBuf {
     if let Some(root) = std::env::var_os(WORKSPACE) {
         return std::path::absolute(&root).unwrap_or_else(|_| root.into());
     }
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the runner lies in the workspace")
-        .to_owned()
+    // Where it was built comes last: a repository may have been moved since, and cargo builds
+    // nothing anew for that.
+    std::env::var_os(PACKAGE)
+        .and_then(|package| root_around(Path::new(&package)))
+        .unwrap_or_else(|| {
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .parent()
+                .expect("the runner lies in the workspace")
+                .to_owned()
+        })
+}
+
+/// The folder with the labs that a package lies in.
+fn root_around(package: &Path) -> Option<PathBuf> {
+    let mut folders = package.ancestors();
+    let root =
+        folders.find(|folder| folder.join("labs").is_dir() && folder.join(ROOT).is_file())?;
+    Some(root.to_owned())
 }
 
 /// The package's name in a slug: what follows the number.

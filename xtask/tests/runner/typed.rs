@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use crate::workspace::Workspace;
+
 #[track_caller]
 fn xtask(arguments: &[&str]) -> (i32, String) {
     let Output {
@@ -189,5 +191,21 @@ fn cargo_xtask_answers_in_every_folder_of_the_repository() {
             "in {}: {said}{why}",
             folder.display()
         );
+    }
+}
+
+/// A moved repository brings along a runner that was built somewhere else.
+#[test]
+fn the_labs_are_those_of_the_repository_that_the_runner_is_started_from() {
+    let workspace = Workspace::new("typed-started-from");
+    for package in ["xtask", "xtask/launch"] {
+        let answer = workspace
+            .xtask(&["list"])
+            .env_remove("NIGHTSHIFT_WORKSPACE")
+            .env("CARGO_MANIFEST_DIR", workspace.path(package))
+            .output()
+            .expect("the runner starts");
+        let said = String::from_utf8_lossy(&answer.stdout);
+        assert!(said.contains("18.9.1"), "from {package}: {said}");
     }
 }
