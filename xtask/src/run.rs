@@ -126,7 +126,7 @@ pub fn judge_and_show<'c>(
     let mut ended: HashMap<&str, Judged> = HashMap::new();
     let mut pending = checks.iter();
     let mut next = pending.next();
-    let mut waiting = Waiting::for_checks(checks.len());
+    let waiting = Waiting::for_checks(checks.len());
     let outcome = judging::judge(
         &lab.manifest,
         &durations.longest_first(&checks),
@@ -193,7 +193,7 @@ pub fn verdicts(
     };
     let checks: Vec<&Check> = lab.manifest.checks.iter().collect();
     let checks = Durations::load(&catalog.root, lab.id()).longest_first(&checks);
-    let mut waiting = Waiting::for_checks(checks.len());
+    let waiting = Waiting::for_checks(checks.len());
     let outcome = judging::judge(&lab.manifest, &checks, &subject, None, |_, _| {
         waiting.one_ended(|| ());
     })?;

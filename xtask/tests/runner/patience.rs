@@ -19,3 +19,13 @@ fn run_tells_how_many_checks_have_ended_while_some_do_not() {
     terminal.signal(Signal::INT);
     terminal.expect_end();
 }
+
+#[test]
+fn run_says_nothing_of_that_where_the_checks_end_at_once() {
+    let workspace = Workspace::new("patience-quick");
+    let mut terminal = Terminal::open(workspace.xtask(&["run", "18.9.1"]), 80);
+    terminal.expect("10 of 100 points");
+    let (_, rest) = terminal.expect_end();
+    let said = format!("{}{rest}", terminal.seen());
+    assert!(!said.contains("have ended"), "{said}");
+}
